@@ -1,0 +1,75 @@
+"""structmat: a structured-matrix algebra for PyTorch, with a compiler.
+
+Write a matrix as an expression of fast factors, simplify it, know its cost, project dense weights
+onto a structure with a certificate, and compile it to fused kernels with a backward pass.
+"""
+
+from structmat import testing
+from structmat._version import __version__
+from structmat.compose import (
+    DirectSum,
+    Kronecker,
+    Product,
+    Scaled,
+    Sum,
+    Transpose,
+    direct_sum,
+    kron,
+)
+from structmat.cost import Cost, dim
+from structmat.leaves.block import BlockDiagonal, KroneckerSparse
+from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.dense import Dense, LowRank
+from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.monarch import Monarch
+from structmat.leaves.permutation import (
+    Permutation,
+    bit_reversal,
+    cyclic_shift,
+    reversal,
+    stride_permutation,
+)
+from structmat.lowering import Compiled, compile
+from structmat.operator import LinearOperator
+from structmat.projection import Certificate, Projection, project
+from structmat.rules import Rule, Step, rules, simplify
+
+__all__ = [
+    "BlockDiagonal",
+    "Butterfly",
+    "Certificate",
+    "Compiled",
+    "Cost",
+    "Dense",
+    "Diagonal",
+    "DirectSum",
+    "Identity",
+    "Kronecker",
+    "KroneckerSparse",
+    "LinearOperator",
+    "LowRank",
+    "Monarch",
+    "MonarchChain",
+    "Permutation",
+    "Product",
+    "Projection",
+    "Rule",
+    "Scaled",
+    "Step",
+    "Sum",
+    "Transpose",
+    "Zero",
+    "__version__",
+    "bit_reversal",
+    "compile",
+    "cyclic_shift",
+    "dim",
+    "direct_sum",
+    "kron",
+    "project",
+    "reversal",
+    "rules",
+    "simplify",
+    "stride_permutation",
+    "testing",
+]

@@ -1,0 +1,1 @@
+"""Leaves: one family of structured matrices a file."""

@@ -1,0 +1,554 @@
+"""The operator: an immutable tree of named tensors over a static, hashable structure.
+
+Every class of the library is a :class:`LinearOperator`. It stores tensors by name, children, and
+static arguments, and says three things about itself: its shape, how it acts on a vector
+(``_lower``, in the words of :mod:`structmat.builder`), and its dense matrix (``_dense``, written
+independently, because it is the oracle for everything else). Application, cost, compilation,
+dtype and batch rules follow from these.
+
+Conventions. ``A @ x`` is the matrix product: x of shape (n,) or (..., n, b). ``A(x)`` acts on the
+last dimension: (..., n) -> (..., m). Leading dimensions of the tensors of A make a batch of
+operators and broadcast as in ``torch.matmul``. dtypes promote as torch does; an operator without
+tensors (a permutation, an identity) takes the dtype of x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from structmat.builder import Builder, Counting, Eager
+from structmat.cost import Cost
+
+__all__ = ["LinearOperator", "Structure", "as_tensor", "from_spec"]
+
+REGISTRY: dict[str, type[LinearOperator]] = {}
+"""Every operator class by name, for reading an operator back from its spec."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What an operator is, without its numbers: hashable, comparable, the key of every cache.
+
+    Attributes:
+        kind: class name.
+        static: static arguments as (name, value) pairs.
+        tensors: (name, shape, dtype) of each tensor, batch dimensions included.
+        children: structures of the children, leftmost factor first.
+    """
+
+    kind: str
+    static: tuple[tuple[str, Hashable], ...]
+    tensors: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    children: tuple[Structure, ...]
+
+
+class LinearOperator:
+    """An m x n matrix, or a batch of them, known by its structure.
+
+    Not built directly: use the leaves (:class:`structmat.Dense`, :class:`structmat.Monarch`, ...)
+    and compose them with ``@``, ``+``, ``-``, ``*``, ``**``, ``.T``, :func:`structmat.kron`,
+    :func:`structmat.direct_sum`. A subclass declares ``fields`` (its tensor names) and writes
+    ``_shape``, ``_lower``, ``_dense`` and ``_transpose``; see CONTRIBUTING.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> A = sm.Diagonal(torch.tensor([1.0, 2.0])) @ sm.Dense(torch.ones(2, 3))
+        >>> A(torch.ones(3))
+        tensor([3., 6.])
+        >>> A.shape, A.T.shape
+        ((2, 3), (3, 2))
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    event_dims: ClassVar[dict[str, int]] = {}
+    """How many trailing dimensions of each tensor belong to one operator (the rest is batch)."""
+
+    tensors: dict[str, Tensor]
+    children: tuple[LinearOperator, ...]
+    static: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A class defined again, as in a notebook, replaces its first version; a class elsewhere
+        # that has the name of one of ours does not take its place in files.
+        old = REGISTRY.get(cls.__name__)
+        if old is None or (old.__module__, old.__qualname__) == (cls.__module__, cls.__qualname__):
+            REGISTRY[cls.__name__] = cls
+        pytree.register_pytree_node(
+            cls,
+            _flatten,
+            _unflatten,
+            serialized_type_name=f"structmat.{cls.__name__}",
+            flatten_with_keys_fn=_flatten_with_keys,
+        )
+
+    # construction ------------------------------------------------------------------------------
+
+    def _init(
+        self,
+        tensors: Mapping[str, Tensor] | None = None,
+        children: Sequence[LinearOperator] = (),
+        static: Mapping[str, Any] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "tensors", dict(tensors or {}))
+        put(self, "children", tuple(children))
+        put(self, "static", dict(static or {}))
+        for name, value in (*self.tensors.items(), *self.static.items()):
+            if name != "dtype":  # the property below answers for the whole expression
+                put(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: build a new operator instead")
+
+    def _replace(
+        self, tensors: Mapping[str, Any], children: Sequence[Any], static: Mapping[str, Any]
+    ) -> Self:
+        """The same class with other parts, without checks (leaves of a pytree may be anything)."""
+        new = object.__new__(type(self))
+        new._init(tensors, children, static)
+        return new
+
+    # what a subclass says ----------------------------------------------------------------------
+
+    def _shape(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def _lower(self, g: Builder, x: Any) -> Any:
+        raise NotImplementedError
+
+    def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The matrix, written without using ``_lower``; shape batch_shape + (m, n)."""
+        raise NotImplementedError
+
+    def _transpose(self) -> LinearOperator:
+        raise NotImplementedError
+
+    def _label(self) -> str:
+        m, n = self.shape
+        return f"{type(self).__name__}({m}x{n})"
+
+    def _check(self) -> None:
+        """Raise where the parts don't fit; for operators that are rebuilt from files."""
+
+    # what follows ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): the matrix of one operator of the batch."""
+        return self._shape()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading dimensions of a batch of operators; () for one."""
+        shapes = [t.shape[: t.ndim - self.event_dims[k]] for k, t in self.tensors.items()]
+        shapes += [torch.Size(c.batch_shape) for c in self.children]
+        return tuple(torch.broadcast_shapes(*shapes)) if shapes else ()
+
+    @property
+    def strong_dtype(self) -> torch.dtype | None:
+        """The dtype that takes part in promotion; None for an operator that has no numbers."""
+        found: torch.dtype | None = self.static.get("dtype")
+        for t in self.tensors.values():
+            found = t.dtype if found is None else torch.promote_types(found, t.dtype)
+        for c in self.children:
+            other = c.strong_dtype
+            if other is not None:
+                found = other if found is None else torch.promote_types(found, other)
+        return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the matrix; torch's default where the operator has no numbers of its own."""
+        return self.strong_dtype or torch.get_default_dtype()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the tensors (cpu where there are none)."""
+        for t in self._all_tensors():
+            return t.device
+        return torch.device("cpu")
+
+    def _all_tensors(self) -> Iterator[Tensor]:
+        yield from self.tensors.values()
+        for c in self.children:
+            yield from c._all_tensors()
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The tensors of the expression, each once even where a leaf is shared.
+
+        Yields:
+            Tensors, the very objects the leaves were built from, so that gradients reach them.
+        """
+        seen: set[int] = set()
+        for t in self._all_tensors():
+            if id(t) not in seen:
+                seen.add(id(t))
+                yield t
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """Tensors by path, such as ``"0.left"`` for the left factor of the first child."""
+        out = dict(self.tensors)
+        for i, c in enumerate(self.children):
+            out.update({f"{i}.{k}": t for k, t in c.named_tensors().items()})
+        return out
+
+    @property
+    def structure(self) -> Structure:
+        """The expression without its numbers; equal structures compile to one kernel."""
+        return Structure(
+            type(self).__name__,
+            tuple(sorted((k, _hashable(v)) for k, v in self.static.items())),
+            tuple((k, tuple(t.shape), t.dtype) for k, t in self.tensors.items()),
+            tuple(c.structure for c in self.children),
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """The structure as JSON-able data; :func:`structmat.operator.from_spec` reads it back."""
+        from structmat.index import IndexMap
+
+        static = {}
+        for k, v in self.static.items():
+            if isinstance(v, IndexMap):
+                v = {"index": v.array().tolist()}
+            elif isinstance(v, torch.dtype):
+                v = {"dtype": str(v).removeprefix("torch.")}
+            elif isinstance(v, complex):
+                v = {"complex": [v.real, v.imag]}
+            static[k] = v
+        return {
+            "kind": type(self).__name__,
+            "static": static,
+            "tensors": {
+                k: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+                for k, t in self.tensors.items()
+            },
+            "children": [c.spec() for c in self.children],
+        }
+
+    # application -------------------------------------------------------------------------------
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """x (..., t, n) -> (..., t, m); batch dimensions broadcast against the leading ones."""
+        strong = self.strong_dtype
+        if strong is not None:
+            x = x.to(torch.promote_types(x.dtype, strong))
+        y: Tensor = self._lower(Eager(), x)
+        if self.batch_shape:
+            lead = torch.broadcast_shapes(self.batch_shape, y.shape[:-2])
+            y = y.expand(*lead, *y.shape[-2:])
+        return y
+
+    def _check_input(self, x: Tensor, axis: int, call: str) -> None:
+        n = self.shape[1]
+        if not (x.is_floating_point() or x.is_complex()):
+            raise TypeError(
+                f"{self._label()}: x is {x.dtype}; structured products need floating point: "
+                "convert first, x.to(torch.float64) keeps integers exact to 2**53"
+            )
+        if x.ndim < -axis or x.shape[axis] != n:
+            other = "A(x) acts on the last dimension" if axis == -2 else "A @ x acts on columns"
+            raise ValueError(
+                f"{self._label()}: {call} needs dimension {axis} of x to be {n}, "
+                f"got x of shape {tuple(x.shape)}; {other}"
+            )
+
+    def __call__(self, x: Any) -> Tensor:
+        """Act on the last dimension.
+
+        Args:
+            x: tensor or array of shape (..., n); leading dimensions broadcast with batch_shape.
+
+        Returns:
+            Tensor of shape (..., m).
+
+        Raises:
+            TypeError: integer or boolean x.
+            ValueError: the last dimension is not n.
+        """
+        x = as_tensor(x, "x", allow_integer=True)
+        self._check_input(x, -1, "A(x)")
+        if self.batch_shape or x.ndim == 1:
+            return self._rows(x.unsqueeze(-2)).squeeze(-2)
+        return self._rows(x)
+
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+    @overload
+    def __matmul__(self, other: Tensor) -> Tensor: ...
+    def __matmul__(self, other: Any) -> Any:
+        """Product with an operator (lazy), or with columns x of shape (n,) or (..., n, b)."""
+        from structmat.compose import Product
+
+        if isinstance(other, LinearOperator):
+            return Product(self, other)
+        x = as_tensor(other, "x", allow_integer=True)
+        if x.ndim == 1:
+            self._check_input(x, -1, "A @ x")
+            return self._rows(x.unsqueeze(-2)).squeeze(-2)
+        self._check_input(x, -2, "A @ x")
+        return self._rows(x.mT).mT
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        x = as_tensor(other, "x", allow_integer=True)
+        return self.T(x) if x.ndim == 1 else (self.T @ x.mT).mT
+
+    # algebra -----------------------------------------------------------------------------------
+
+    def __add__(self, other: LinearOperator) -> LinearOperator:
+        from structmat.compose import Sum
+
+        return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
+
+    def __sub__(self, other: LinearOperator) -> LinearOperator:
+        return self + (-other) if isinstance(other, LinearOperator) else NotImplemented
+
+    def __neg__(self) -> LinearOperator:
+        return self * -1
+
+    def __mul__(self, alpha: Any) -> LinearOperator:
+        from structmat.compose import Scaled
+
+        return Scaled(alpha, self) if _is_scalar(alpha) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, alpha: Any) -> LinearOperator:
+        return self * (1 / alpha) if _is_scalar(alpha) else NotImplemented
+
+    def __pow__(self, k: int) -> LinearOperator:
+        """A @ A @ ... @ A; ``A ** 0`` is the identity.
+
+        Raises:
+            ValueError: not square, or k is not a non-negative integer.
+        """
+        from structmat.compose import Product
+        from structmat.leaves.diagonal import Identity
+
+        m, n = self.shape
+        if m != n or not isinstance(k, int) or k < 0:
+            raise ValueError(
+                f"{self._label()} ** {k}: needs a square operator and an integer power >= 0"
+            )
+        if k == 0:
+            return Identity(n, dtype=self.strong_dtype)
+        return self if k == 1 else Product(*[self] * k)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The transpose, n x m."""
+        from structmat.compose import Transpose
+
+        return self.children[0] if isinstance(self, Transpose) else Transpose(self)
+
+    @property
+    def mT(self) -> LinearOperator:
+        """The transpose, under torch's name for the last two dimensions."""
+        return self.T
+
+    @property
+    def H(self) -> LinearOperator:
+        """The adjoint (conjugate transpose), n x m."""
+        return self.conj().T
+
+    def conj(self) -> LinearOperator:
+        """The entrywise conjugate; the operator itself where it is real."""
+        return self._conjugated({})
+
+    def _conjugated(self, memo: dict[int, Tensor]) -> LinearOperator:
+        """``memo`` holds what each tensor became: shared tensors stay shared."""
+        strong = self.strong_dtype
+        if strong is None or not strong.is_complex:
+            return self
+        static = {k: v.conjugate() if isinstance(v, complex) else v for k, v in self.static.items()}
+        return self._replace(
+            {k: memo.setdefault(id(t), t.conj()) for k, t in self.tensors.items()},
+            [c._conjugated(memo) for c in self.children],
+            static,
+        )
+
+    # conversion --------------------------------------------------------------------------------
+
+    def to_dense(self) -> Tensor:
+        """The matrix as a tensor of shape batch_shape + (m, n)."""
+        out = self._dense(self.dtype, self.device)
+        return out.expand(*self.batch_shape, *self.shape) if self.batch_shape else out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        out: np.ndarray[Any, Any] = self.to_dense().detach().cpu().resolve_conj().numpy()
+        return out if dtype is None else out.astype(dtype)
+
+    __array_ufunc__ = None  # numpy defers to our operators
+
+    def to(self, *args: Any, **kwargs: Any) -> LinearOperator:
+        """Move or cast every tensor, as ``Tensor.to``; shared tensors stay shared.
+
+        Raises:
+            TypeError: the target is an integer dtype.
+        """
+        probe = torch.empty(0, dtype=self.dtype).to(*args, **kwargs)
+        if not (probe.dtype.is_floating_point or probe.dtype.is_complex):
+            raise TypeError(f"{self._label()}.to({probe.dtype}): operators are floating point")
+        changed = probe.dtype if probe.dtype != self.dtype else None
+        memo: dict[int, Tensor] = {}
+
+        def move(t: Tensor) -> Tensor:
+            if id(t) not in memo:
+                memo[id(t)] = t.to(*args, **kwargs)
+            return memo[id(t)]
+
+        return self._map(move, changed)
+
+    def _map(self, fn: Callable[[Tensor], Tensor], dtype: torch.dtype | None) -> LinearOperator:
+        static = dict(self.static)
+        if dtype is not None and "dtype" in static:
+            static["dtype"] = dtype
+        return self._replace(
+            {k: fn(t) for k, t in self.tensors.items()},
+            [c._map(fn, dtype) for c in self.children],
+            static,
+        )
+
+    # meaning -----------------------------------------------------------------------------------
+
+    def simplify(self) -> LinearOperator:
+        """An equal expression that costs no more; see :func:`structmat.simplify`."""
+        from structmat.rules import simplify
+
+        return simplify(self)
+
+    def cost(self, batch: Any = 1) -> Cost:
+        """Parameters, flops and compulsory bytes of ``A(x)`` for ``batch`` vectors.
+
+        Args:
+            batch: number of vectors for each operator of a batch; an int or a sympy symbol.
+        """
+        params = sum(t.numel() for t in self.parameters())
+        size = torch.empty(0, dtype=self.dtype).element_size()
+        stored = sum(t.numel() * t.element_size() for t in self.parameters())
+        many = math.prod(self.batch_shape)
+        mults, adds = self.operations()
+        per = 6 * mults + 2 * adds if self.dtype.is_complex else mults + adds
+        m, n = self.shape
+        return Cost(params, per * many * batch, stored + size * (m + n) * many * batch)
+
+    def operations(self) -> tuple[int, int]:
+        """(products, sums) for one vector, as the expression spells them."""
+        counter = Counting()
+        self._lower(counter, self.shape[1])
+        return counter.mults, counter.adds
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        c = self.cost()
+        batch = "x".join(map(str, self.batch_shape))
+        batch = f"batch {batch} of " if batch else ""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self._label()}\n  {batch}{m}x{n} {dtype}, {c.params} params, {c.flops} flops"
+
+
+def _flatten(op: LinearOperator) -> tuple[list[Any], Any]:
+    context = (type(op), tuple(op.tensors), len(op.children), tuple(op.static.items()))
+    return [*op.tensors.values(), *op.children], context
+
+
+def _unflatten(values: Any, context: Any) -> LinearOperator:
+    cls, names, _, static = context
+    values = list(values)
+    new = object.__new__(cls)
+    new._init(dict(zip(names, values, strict=False)), values[len(names) :], dict(static))
+    return new  # type: ignore[no-any-return]
+
+
+def _flatten_with_keys(op: LinearOperator) -> tuple[list[Any], Any]:
+    values, context = _flatten(op)
+    names = [*op.tensors, *(str(i) for i in range(len(op.children)))]
+    return [(pytree.GetAttrKey(k), v) for k, v in zip(names, values, strict=True)], context
+
+
+def _hashable(value: Any) -> Hashable:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_scalar(alpha: Any) -> bool:
+    if isinstance(alpha, bool):
+        return False
+    return isinstance(alpha, int | float | complex | np.number) or isinstance(alpha, Tensor)
+
+
+def as_tensor(value: Any, name: str, ndim: int = 0, allow_integer: bool = False) -> Tensor:
+    """A floating-point or complex tensor from a tensor, array or nested list.
+
+    Args:
+        value: the data.
+        name: how errors call it, such as ``"Monarch: left"``.
+        ndim: the least number of dimensions.
+        allow_integer: leave integers for the caller to judge.
+
+    Raises:
+        TypeError: integer or boolean data.
+        ValueError: fewer than ``ndim`` dimensions.
+    """
+    if not isinstance(value, Tensor):
+        value = torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
+    if not allow_integer and not (value.is_floating_point() or value.is_complex()):
+        raise TypeError(
+            f"{name} is {value.dtype}; operators are floating point: "
+            f"convert first, for example with .to(torch.get_default_dtype())"
+        )
+    if value.ndim < ndim:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, needs at least {ndim} dimensions")
+    return value  # type: ignore[no-any-return]
+
+
+def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearOperator:
+    """Rebuild an operator from :meth:`LinearOperator.spec` and its named tensors.
+
+    Args:
+        spec: JSON-able structure.
+        tensors: by dotted path, as :meth:`LinearOperator.named_tensors` gives them.
+
+    Raises:
+        ValueError: unknown class, missing tensor, or parts that do not fit.
+    """
+    from structmat.index import recognise
+
+    kind = spec["kind"]
+    if kind not in REGISTRY:
+        raise ValueError(f"unknown operator class {kind!r}; this file needs a newer structmat")
+    own = {}
+    for name, about in spec["tensors"].items():
+        if name not in tensors:
+            raise ValueError(f"{kind}: tensor {name!r} is missing")
+        if list(tensors[name].shape) != list(about["shape"]):
+            raise ValueError(
+                f"{kind}: tensor {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"its structure says {tuple(about['shape'])}"
+            )
+        own[name] = tensors[name]
+    children = []
+    for i, child in enumerate(spec["children"]):
+        prefix = f"{i}."
+        inner = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
+        children.append(from_spec(child, inner))
+    static: dict[str, Any] = {}
+    for k, v in spec["static"].items():
+        if isinstance(v, dict) and "index" in v:
+            v = recognise(np.asarray(v["index"], dtype=np.int64))
+        elif isinstance(v, dict) and "dtype" in v:
+            v = getattr(torch, v["dtype"])
+        elif isinstance(v, dict) and "complex" in v:
+            v = complex(*v["complex"])
+        static[k] = tuple(v) if isinstance(v, list) else v
+    new = object.__new__(REGISTRY[kind])
+    new._init(own, children, static)
+    new._check()
+    return new
