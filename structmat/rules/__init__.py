@@ -1,0 +1,22 @@
+"""The simplifier: an equal expression that needs no more flops and no more storage.
+
+The families are imported in the order in which their rules are tried.
+"""
+
+from structmat.rules import (  # isort: skip
+    identities as identities,
+    transposes as transposes,
+    scalars as scalars,
+    permutations as permutations,
+    diagonals as diagonals,
+    blocks as blocks,
+    monarch as monarch,
+    low_rank as low_rank,
+    dense as dense,
+    sums as sums,
+    products as products,
+)
+from structmat.rules.engine import fire, simplify
+from structmat.rules.table import Rule, Step, rule, rules
+
+__all__ = ["Rule", "Step", "fire", "rule", "rules", "simplify"]

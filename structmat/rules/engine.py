@@ -1,0 +1,217 @@
+"""The engine: rules are applied bottom-up until none is accepted.
+
+At a node, the children are simplified first (but a transpose is pushed down before anything
+beneath it is touched, and rules marked ``early`` come before the children too); then the rules for
+the node, for triples and for pairs of neighbours are tried in the order of the table. Pairs of
+factors with the smallest product come first, so that A B u is A (B u). The first accepted result
+replaces the node, and the node is looked at again.
+
+A result is accepted if it has the same shape, batch shape and dtype as what it replaces, and if
+:mod:`structmat.rules.measure` calls it progress. Termination: a child measures less than its
+parent; a rewritten child makes its parent measure less (the measure is strictly increasing in
+each child, and transposes are rewritten before their child is); an accepted step makes its node
+measure less; and there is no infinite descent in triples of natural numbers.
+
+Every choice follows the order of the table and of the operands, so the result depends on the
+structure of the expression alone. Subtrees and neighbours that occur several times are rewritten
+once and stay one object; a leaf that no rule touched keeps its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, overload
+
+from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.leaves.butterfly import MonarchChain
+from structmat.operator import LinearOperator
+from structmat.rules.measure import Measurer
+from structmat.rules.table import Rule, Step, candidates
+
+__all__ = ["fire", "simplify"]
+
+NARY = (Product, Sum, Kronecker, DirectSum)
+ATOMIC = (Transpose, MonarchChain)
+"""Nodes whose children are not simplified on their own."""
+
+
+@overload
+def simplify(op: LinearOperator, trace: Literal[False] = False) -> LinearOperator: ...
+@overload
+def simplify(op: LinearOperator, trace: Literal[True]) -> tuple[LinearOperator, list[Step]]: ...
+def simplify(
+    op: LinearOperator, trace: bool = False
+) -> LinearOperator | tuple[LinearOperator, list[Step]]:
+    """An equal expression that needs no more flops and no more storage.
+
+    Only structure decides (classes, shapes, which tensors are the same object), so expressions of
+    one structure simplify alike whatever their numbers. Results are made of the operator's own
+    tensors by differentiable operations: gradients reach them. Storage counts a tensor as often
+    as it occurs, so folding a factor into a *shared* leaf may un-share it.
+
+    Args:
+        op: the expression.
+        trace: also return the steps, in order.
+
+    Returns:
+        The simplified operator; with ``trace=True`` a pair of it and the list of steps.
+
+    Raises:
+        TypeError: op is not an operator.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> P = sm.stride_permutation(6, 2)
+        >>> sm.simplify(P.T @ sm.Diagonal(torch.ones(6)) @ sm.Diagonal(torch.ones(6)) @ P @ P.T)
+        Permutation(digits(2x3 -> 1,0)) @ Diagonal(6)
+          6x6 float32, 6 params, 6 flops
+        >>> A, steps = sm.simplify(2 * sm.Dense(torch.ones(2, 3)).T, trace=True)
+        >>> [step.rule.name for step in steps]
+        ['transpose_of_leaf', 'scalar_into_numbers']
+    """
+    if not isinstance(op, LinearOperator):
+        raise TypeError(
+            f"simplify needs an operator, got {type(op).__name__}; wrap it: sm.Dense(W)"
+        )
+    run = _Run()
+    out = run.normal(op)
+    return (out, run.steps) if trace else out
+
+
+def fire(rule: Rule, op: LinearOperator) -> LinearOperator | None:
+    """The expression after one firing of ``rule`` alone at the root of ``op``; None if it doesn't.
+
+    Args:
+        rule: from :func:`structmat.rules`.
+        op: the expression; what is below the root and its children is not searched.
+
+    Example:
+        >>> import structmat as sm
+        >>> from structmat.rules import fire
+        >>> rule = {r.name: r for r in sm.rules()}["transpose_of_transpose"]
+        >>> fire(rule, sm.reversal(3)) is None
+        True
+    """
+    return _Run().step(op, only=rule)
+
+
+class _Run:
+    """The state of one simplification."""
+
+    def __init__(self) -> None:
+        self.measure = Measurer()
+        self.steps: list[Step] = []
+        self.done: dict[int, tuple[LinearOperator, LinearOperator]] = {}
+        # keyed by identity, so the operators are kept: a name must not be used again
+        self.failed: dict[tuple[object, ...], tuple[LinearOperator, ...]] = {}
+        self.applied: dict[tuple[object, ...], tuple[object, LinearOperator | None]] = {}
+
+    def normal(self, op: LinearOperator) -> LinearOperator:
+        """The fixpoint below and at ``op``."""
+        if id(op) in self.done:
+            return self.done[id(op)][1]
+        current: LinearOperator = op
+        while True:
+            new = self.step(current, early=True)
+            if new is None:
+                current = self.with_children(current)
+                new = self.step(current)
+            if new is None:
+                break
+            current = new
+        self.done[id(op)] = (op, current)
+        self.done[id(current)] = (current, current)
+        return current
+
+    def with_children(self, op: LinearOperator) -> LinearOperator:
+        if not op.children or isinstance(op, ATOMIC):
+            return op
+        new = [self.normal(c) for c in op.children]
+        if all(a is b for a, b in zip(new, op.children, strict=True)):
+            return op
+        if isinstance(op, Scaled):
+            return Scaled(op.alpha, new[0])
+        if isinstance(op, NARY):
+            return type(op)(*new)
+        built = op._replace(op.tensors, new, op.static)
+        return built if self.measure(op).accepts(self.measure(built)) else op
+
+    def step(
+        self, op: LinearOperator, early: bool = False, only: Rule | None = None
+    ) -> LinearOperator | None:
+        """The first accepted rewriting at the root of ``op``."""
+        for rule in candidates(None, (type(op),), early):
+            if only is None or rule is only:
+                new = rule.apply(op)
+                if new is not None and self.accepts(op, new, op, new):
+                    self.steps.append(Step(rule, op, new))
+                    return new
+        if not isinstance(op, NARY):
+            return None
+        kind: type[LinearOperator] = type(op)
+        for places in _windows(op):
+            window = tuple(op.children[i] for i in places)
+            key = (kind, early, len(window) == len(op.children), *map(id, window))
+            if key in self.failed:
+                continue
+            for rule in candidates(kind, tuple(map(type, window)), early):
+                if only is None or rule is only:
+                    new = self.apply(rule, window)
+                    if new is None:
+                        continue
+                    whole = _substitute(op, places, new)
+                    before = type(op)(*window)
+                    if self.accepts(before, new, op, whole):
+                        self.steps.append(Step(rule, before, new))
+                        return whole
+            self.failed[key] = window
+        return None
+
+    def apply(self, rule: Rule, window: tuple[LinearOperator, ...]) -> LinearOperator | None:
+        """What the rule makes of these very operators, computed once."""
+        key = (rule.name, *map(id, window))
+        if key not in self.applied:
+            self.applied[key] = (window, rule.apply(*window))
+        return self.applied[key][1]
+
+    def accepts(
+        self,
+        old: LinearOperator,
+        new: LinearOperator,
+        before: LinearOperator,
+        after: LinearOperator,
+    ) -> bool:
+        """Whether ``new`` may stand for ``old``, which turns the node ``before`` into ``after``."""
+        return (
+            new.shape == old.shape
+            and new.strong_dtype == old.strong_dtype
+            and new.batch_shape == old.batch_shape
+            and self.measure(before).accepts(self.measure(after))
+        )
+
+
+def _windows(op: LinearOperator) -> Iterator[tuple[int, ...]]:
+    """Places of operands that rules may see together: triples of factors, then pairs."""
+    n = len(op.children)
+    if isinstance(op, Sum):
+        for i in range(n):
+            for j in range(i + 1, n):
+                yield i, j
+                yield j, i
+        return
+    if isinstance(op, Product):
+        yield from ((i, i + 1, i + 2) for i in range(n - 2))
+        sides = [op.children[0].shape[0], *(c.shape[1] for c in op.children)]
+        yield from sorted(
+            ((i, i + 1) for i in range(n - 1)), key=lambda pair: sides[pair[0]] * sides[pair[1] + 1]
+        )
+        return
+    yield from ((i, i + 1) for i in range(n - 1))
+
+
+def _substitute(op: LinearOperator, places: tuple[int, ...], new: LinearOperator) -> LinearOperator:
+    first = min(places)
+    kept = [
+        new if i == first else c for i, c in enumerate(op.children) if i == first or i not in places
+    ]
+    return kept[0] if len(kept) == 1 else type(op)(*kept)
