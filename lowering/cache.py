@@ -1,0 +1,102 @@
+"""Generated modules on disk: written once, found again by any process.
+
+An entry is a Python file (Triton reads its kernels' source from it) and a JSON file with the
+index tables and the digest of the source. The key covers the graph, dtype, device, backend, the
+versions of structmat, torch and triton, and the compiler's own source. The folder is
+``$STRUCTMAT_CACHE``, or ``structmat`` under ``$XDG_CACHE_HOME`` or ``~/.cache``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from structmat.index import IndexMap, recognise
+
+__all__ = ["cache_dir", "digest", "find", "load", "store"]
+
+
+def cache_dir() -> Path:
+    """The folder of generated modules (not created here)."""
+    if own := os.environ.get("STRUCTMAT_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "structmat"
+
+
+@lru_cache(maxsize=1)
+def compiler_digest() -> str:
+    """Digest of the compiler's own files: a changed compiler finds no old entries."""
+    here = Path(__file__).resolve().parent
+    state = hashlib.sha256()
+    for folder in (here, here.parent / "kernels"):
+        for path in sorted(folder.glob("*.py")):
+            state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def digest(*parts: object) -> str:
+    """Key of an entry."""
+    text = "\n".join([compiler_digest(), *map(str, parts)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def find(key: str) -> tuple[str, tuple[IndexMap, ...]] | None:
+    """Source and tables of an entry; None where there is none or it is damaged."""
+    folder = cache_dir()
+    try:
+        source = (folder / f"{key}.py").read_text()
+        about = json.loads((folder / f"{key}.json").read_text())
+        if about["sha256"] != hashlib.sha256(source.encode()).hexdigest():
+            return None
+        tables = tuple(recognise(np.asarray(t, dtype=np.int64)) for t in about["tables"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return source, tables
+
+
+def store(key: str, source: str, tables: tuple[IndexMap, ...], about: dict[str, Any]) -> None:
+    """Write an entry; each file appears whole or not at all."""
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        **about,
+        "sha256": hashlib.sha256(source.encode()).hexdigest(),
+        "tables": [t.array().tolist() for t in tables],
+    }
+    for name, text in ((f"{key}.py", source), (f"{key}.json", json.dumps(about))):
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, folder / name)
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() == text
+    except (OSError, ValueError):
+        return False
+
+
+def load(key: str, source: str) -> Callable[..., Any]:
+    """Import an entry and return its ``run``; an unwritable cache falls to a temporary folder."""
+    path = cache_dir() / f"{key}.py"
+    if not _holds(path, source):
+        path = Path(tempfile.mkdtemp(prefix="structmat-")) / f"{key}.py"
+        path.write_text(source)
+    spec = importlib.util.spec_from_file_location(f"structmat_generated_{key}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    run: Callable[..., Any] = module.run
+    return run

@@ -1,0 +1,353 @@
+"""sm.compile: an operator as a fast function.
+
+Compilation sees the structure alone. The numbers are read when the function is called: the
+tensors of the chain are made from the operator's tensors by a traced function of plain torch
+operations (views, casts, and what simplification folded), which is cached while nothing changes
+and recorded by autograd while something learns. So ``f`` follows in-place updates of the
+parameters, and gradients reach every tensor of the expression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.lowering import ops as _ops  # noqa: F401  (registers structmat::apply)
+from structmat.lowering.ir import Graph
+from structmat.lowering.passes import merge_index_maps
+from structmat.lowering.pipeline import PASSES
+from structmat.lowering.plan import Plan
+from structmat.lowering.program import Program
+from structmat.lowering.record import to_chain
+from structmat.lowering.verify import check_chain
+from structmat.operator import LinearOperator, as_tensor
+from structmat.rules.engine import simplify
+from structmat.rules.table import Step
+
+__all__ = ["Compiled", "compile"]
+
+BACKENDS = ("auto", "torch", "triton", "cuda")
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def has_triton() -> bool:
+    """Whether Triton can be imported, without importing it."""
+    import importlib.util
+
+    return importlib.util.find_spec("triton") is not None
+
+
+def choose_backend(wanted: str, device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
+    """The backend that serves, and why.
+
+    Raises:
+        RuntimeError: an explicit backend that cannot serve this device or dtype.
+        NotImplementedError: backend ``"cuda"``.
+    """
+    import os
+
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if wanted == "torch":
+        return "torch", "asked for"
+    if wanted == "cuda":
+        raise NotImplementedError(
+            "backend='cuda': this version generates no CUDA C++; backend='triton' runs on the GPU"
+        )
+    if wanted == "triton":
+        if not has_triton():
+            raise RuntimeError("backend='triton': Triton is not installed; pip install triton")
+        if dtype.is_complex:
+            raise RuntimeError(
+                f"backend='triton': Triton has no {dtype}; use backend='torch' for complex numbers"
+            )
+        if device.type != "cuda" and not interpreted:
+            raise RuntimeError(
+                f"backend='triton': x is on {device}; move it to a GPU, use backend='torch', or "
+                "set TRITON_INTERPRET=1 to run Triton's interpreter"
+            )
+        return "triton", "asked for" + (", interpreted" if device.type != "cuda" else "")
+    if device.type != "cuda":
+        return "torch", f"x is on {device.type}: library calls are the fast path there"
+    if not has_triton():
+        return "torch", "Triton is not installed"
+    if dtype not in TRITON_DTYPES:
+        return "torch", f"{dtype} products run in the vendor's libraries"
+    return "triton", f"x is on {device.type} in {dtype}: fused kernels"
+
+
+def _mapped(tensors: Sequence[Tensor]) -> bool:
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
+
+
+class Compiled:
+    """A compiled operator: ``f(x) == A(x)``, differentiable in x and in the tensors of A.
+
+    Made by :func:`structmat.compile`. The batch is dynamic; a new dtype or device compiles anew.
+
+    Args:
+        operator: A.
+        backend: ``"auto"``, ``"torch"`` or ``"triton"``.
+
+    Raises:
+        TypeError: A is not an operator.
+        ValueError: unknown backend.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> f = sm.compile(sm.reversal(3))
+        >>> f(torch.arange(3.0))
+        tensor([2., 1., 0.])
+
+    Attributes:
+        operator: A.
+        simplified: what the rules made of it.
+        steps: the rules that fired.
+        graph: the recorded chain.
+    """
+
+    def __init__(self, operator: LinearOperator, backend: str) -> None:
+        if not isinstance(operator, LinearOperator):
+            raise TypeError(f"compile: {type(operator).__name__} is not an operator")
+        if backend not in BACKENDS:
+            raise ValueError(f"compile: backend {backend!r} is none of {', '.join(BACKENDS)}")
+        self.operator = operator
+        self.backend = backend
+        self.steps: list[Step]
+        with torch.no_grad():
+            self.simplified, self.steps = simplify(operator, trace=True)
+            self.graph: Graph
+            self.graph, values = to_chain(self.simplified)
+        check_chain(self.graph)
+        self._tensors = list(operator.parameters())
+        self._prepare = self._trace(values)
+        self._programs: dict[tuple[torch.dtype, torch.device], tuple[Program, str]] = {}
+        self._cached: dict[torch.dtype, tuple[Any, list[Tensor]]] = {}
+        self._last: tuple[torch.dtype, torch.device] | None = None
+        self._shape, self._batch = operator.shape, operator.batch_shape
+        self._strong = operator.strong_dtype
+        if backend in ("auto", "torch"):
+            self.program(operator.dtype, operator.device)  # torch.compile finds it made
+
+    # values ------------------------------------------------------------------------------------
+
+    def _trace(self, values: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+        """The chain's values as a function of the operator's tensors."""
+        tensors = self._tensors
+        number = {id(t): i for i, t in enumerate(tensors)}
+        if all(id(v) in number for v in values):
+            picks = [number[id(v)] for v in values]
+            return lambda *ts: [ts[i] for i in picks]
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def chain_values(*ts: Tensor) -> list[Tensor]:
+            swapped = self.operator._map(lambda t: ts[number[id(t)]], None)
+            return to_chain(simplify(swapped))[1]
+
+        if _mapped(tensors):  # inside torch.vmap: a trace would keep this call's numbers
+            return chain_values
+        with torch.inference_mode(False), torch.no_grad():
+            return make_fx(chain_values)(*(t.detach() for t in tensors))
+
+    def _values(self, dtype: torch.dtype) -> list[Tensor]:
+        tensors = self._tensors
+        learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        if torch.compiler.is_compiling() or learning or _mapped(tensors):
+            return [v.to(dtype).contiguous() for v in self._prepare(*tensors)]
+        stamp = tuple((t._version, t.data_ptr()) for t in tensors if not t.is_inference())
+        have = self._cached.get(dtype)
+        if have is None or have[0] != stamp or len(stamp) != len(tensors):
+            # kept for calls that record gradients, too: not tensors of inference mode
+            with torch.inference_mode(False), torch.no_grad():
+                made = [v.to(dtype).contiguous() for v in self._prepare(*tensors)]
+            have = stamp, made
+            self._cached[dtype] = have
+        return have[1]
+
+    # running -----------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n) of the operator."""
+        return self.operator.shape
+
+    def program(self, dtype: torch.dtype, device: torch.device) -> Program:
+        """The program for a dtype and device, compiled at first use.
+
+        Raises:
+            RuntimeError: the backend cannot serve them.
+        """
+        have = self._programs.get((dtype, device))
+        if have is None:
+            if torch.compiler.is_compiling():
+                raise RuntimeError(
+                    f"{self!r} has no program for {dtype} on {device} yet: "
+                    "call it once on such an x before torch.compile traces it"
+                )
+            backend, reason = choose_backend(self.backend, device, dtype)
+            m, n = self.operator.shape
+            title = f"{self.operator._label()}, {m} x {n}, {dtype}, generated by structmat"
+            title = title.replace("\\", "/").replace('"', "'")
+            have = Program(self.graph, backend, dtype, device, title), reason
+            self._programs[dtype, device] = have
+        return have[0]
+
+    def __call__(self, x: Any) -> Tensor:
+        """Act on the last dimension, as ``A(x)``.
+
+        Args:
+            x: (..., n); leading dimensions broadcast with A's batch shape.
+
+        Returns:
+            (..., m).
+
+        Raises:
+            TypeError: integer x.
+            ValueError: the last dimension is not n.
+            RuntimeError: an explicit backend that cannot serve x.
+        """
+        m, n = self._shape
+        batch, strong = self._batch, self._strong
+        if not isinstance(x, Tensor) or x.shape[-1:] != (n,) or not x.dtype.is_floating_point:
+            x = as_tensor(x, "x", allow_integer=True)
+            self.operator._check_input(x, -1, "f(x)")
+        dtype = x.dtype
+        if strong is not None and strong != dtype:
+            dtype = torch.promote_types(dtype, strong)
+        lead = torch.broadcast_shapes(x.shape[:-1], batch) if batch else x.shape[:-1]
+        if batch:
+            x = x.expand(*lead, n)
+        outer = lead[: len(lead) - len(batch)]
+        many = math.prod(batch)
+        rows = x.to(dtype).reshape(math.prod(outer), many * n)
+        program = self.program(dtype, x.device)
+        self._last = dtype, x.device
+        values = self._values(dtype)
+        y: Tensor = torch.ops.structmat.apply(rows, values, program.key)
+        return y.reshape(*lead, m)
+
+    def __matmul__(self, x: Any) -> Tensor:
+        """Columns: x (n,) or (..., n, b), as ``A @ x``."""
+        x = as_tensor(x, "x", allow_integer=True)
+        if x.ndim == 1:
+            return self(x)
+        self.operator._check_input(x, -2, "f @ x")
+        rows = x.mT
+        if not self._batch:
+            return self(rows).mT
+        # every operator of the batch meets every column: columns lead, the batch is shared
+        lead = torch.broadcast_shapes(rows.shape[:-2], self._batch)
+        rows = rows.expand(*lead, *rows.shape[-2:]).movedim(-2, 0)
+        return self(rows).movedim(0, -2).mT
+
+    # reading -----------------------------------------------------------------------------------
+
+    def _current(self) -> Program:
+        dtype, device = self._last or (self.operator.dtype, self.operator.device)
+        return self.program(dtype, device)
+
+    @property
+    def source(self) -> str:
+        """The generated module that ran last (or would run on A's dtype and device).
+
+        Triton modules run by themselves: ``python file.py`` checks them on random data.
+        """
+        return self._current().forward.source
+
+    @property
+    def plan(self) -> Plan:
+        """The tiled plan behind ``source``."""
+        return self._current().forward.lowered.plan
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Text of the expression after each pass, by the pass's name."""
+        program = self._current()
+        size = torch.empty(0, dtype=getattr(torch, program.dtype)).element_size()
+        plan = program.forward.lowered.plan.describe(size, 1024)
+        texts = [
+            self.simplified._label(),
+            str(self.graph),
+            str(merge_index_maps(self.graph)),
+            str(program.forward.lowered.plan.graph),
+            program.forward.lowered.fused.describe(size, 1024),
+            plan,
+            program.forward.source,
+        ]
+        return dict(zip((p.name for p in PASSES), texts, strict=True))
+
+    def explain(self, batch: int = 1024) -> str:
+        """What happened to the expression, stage by stage, and what runs.
+
+        Args:
+            batch: number of vectors for the bytes and flops of each kernel.
+
+        Returns:
+            Text: expression, rules that fired, chain, plan, backend with its reason.
+
+        Example:
+            >>> import torch, structmat as sm
+            >>> f = sm.compile(sm.reversal(4) @ sm.reversal(4))
+            >>> print(f.explain().splitlines()[0])
+            expression  Permutation(affine(3*i + 3 mod 4)) @ Permutation(affine(3*i + 3 mod 4))
+        """
+        program = self._current()
+        dtype, device = self._last or (self.operator.dtype, self.operator.device)
+        reason = self._programs[dtype, device][1]
+        c = self.operator.cost(batch)
+        s = self.simplified.cost(batch)
+        size = torch.empty(0, dtype=dtype).element_size()
+        lines = [f"expression  {self.operator._label()}"]
+        lines.append(f"            {c.params} params, {c.flops / 1e6:.3f} Mflop at batch {batch}")
+        for step in self.steps:
+            lines.append(f"rule        {step.rule.name}: {step.before._label()}")
+            lines.append(f"            -> {step.after._label()}")
+        if self.steps:
+            lines.append(f"simplified  {self.simplified._label()}")
+            lines.append(
+                f"            {s.params} params, {s.flops / 1e6:.3f} Mflop at batch {batch}"
+            )
+        sections = (
+            ("chain", str(merge_index_maps(self.graph))),
+            ("plan", program.forward.lowered.plan.describe(size, batch)),
+        )
+        for name, text in sections:
+            for i, line in enumerate(text.splitlines()):
+                lines.append(f"{name if i == 0 else '':<12}{line}")
+        lines.append(f"backend     {program.backend} on {program.device.name}, {dtype}: {reason}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Compiled({self.operator._label()}, backend={self.backend!r})"
+
+
+def compile(operator: LinearOperator, backend: str = "auto") -> Compiled:
+    """Compile an operator to a function with the same values and gradients.
+
+    The expression is simplified, recorded as a chain of indexed block contractions, fused, and
+    emitted as source for the backend; see :meth:`Compiled.explain`. Generated modules are kept on
+    disk (``$STRUCTMAT_CACHE``).
+
+    Args:
+        operator: A.
+        backend: ``"auto"`` (Triton on a GPU where it serves, torch elsewhere), ``"torch"`` or
+            ``"triton"``; an explicit backend never falls back.
+
+    Returns:
+        :class:`structmat.lowering.Compiled`: ``f(x) == A(x)``.
+
+    Raises:
+        TypeError: A is not an operator.
+        ValueError: unknown backend.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> A = sm.Monarch(torch.ones(2, 2, 2), torch.ones(2, 2, 2)) @ sm.Diagonal(torch.ones(4))
+        >>> f = sm.compile(A)
+        >>> f(torch.arange(4.0))
+        tensor([6., 6., 6., 6.])
+    """
+    return Compiled(operator, backend)

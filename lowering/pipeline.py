@@ -1,0 +1,101 @@
+"""The passes in order: each a named function from one form to the next, with its specification.
+
+    simplify -> to_chain -> merge_index_maps -> choose_layouts -> fuse -> tile -> emit
+
+:func:`lower` runs all but the first two on a graph (forward or gradient) and checks each result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from structmat.index import IndexMap
+from structmat.lowering.emit_torch import emit_torch
+from structmat.lowering.emit_triton import emit_triton
+from structmat.lowering.ir import Graph
+from structmat.lowering.passes import choose_layouts, merge_index_maps
+from structmat.lowering.plan import Device, Plan, fuse, tile
+from structmat.lowering.verify import (
+    check_chain,
+    check_merged,
+    check_plan,
+    check_source,
+    check_tiled,
+)
+
+__all__ = ["PASSES", "Lowered", "Pass", "lower"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A stage of the compiler.
+
+    Attributes:
+        name: as ``stages`` and ``explain`` print it.
+        statement: what it does and keeps, in a line.
+        check: verifier of its result.
+    """
+
+    name: str
+    statement: str
+    check: Callable[[Any], None] | None
+
+
+PASSES = (
+    Pass("simplify", "rewrite the expression by sm.rules(); same matrix, no more work", None),
+    Pass("to_chain", "record the expression as contractions, index maps and joins", None),
+    Pass("merge_index_maps", "permutations become digits of contractions", check_merged),
+    Pass("choose_layouts", "order intermediates along what their reader reduces", check_chain),
+    Pass("fuse", "group nodes into kernels; decide what exists in memory", check_plan),
+    Pass("tile", "kinds, block sizes, warps, loops; join on chip", check_tiled),
+    Pass("emit", "readable source of a module with run(inputs, values, tables)", check_source),
+)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The result of :func:`lower`.
+
+    Attributes:
+        plan: tiled plan.
+        fused: plan before tiling.
+        source: module source.
+        tables: index maps that ``run`` expects as tables.
+    """
+
+    plan: Plan
+    fused: Plan
+    source: str
+    tables: tuple[IndexMap, ...]
+
+
+def lower(graph: Graph, backend: str, dtype: str, device: Device, title: str) -> Lowered:
+    """Lower a recorded chain to source.
+
+    Args:
+        graph: from ``to_chain`` or ``adjoint``.
+        backend: ``"torch"`` or ``"triton"``.
+        dtype: torch's name of the common dtype.
+        device: what the planner may use.
+        title: first line of the module.
+
+    Raises:
+        structmat.lowering.verify.SpecError: a pass broke its specification.
+    """
+    graph = merge_index_maps(graph)
+    check_merged(graph)
+    if backend == "triton":
+        graph = choose_layouts(graph)
+        check_chain(graph)
+    plan = fused = fuse(graph, backend)
+    check_plan(plan)
+    if backend == "torch":
+        source, tables = emit_torch(plan, title)
+    else:
+        plan = tile(plan, dtype)
+        check_tiled(plan)
+        source, tables = emit_triton(plan, title, dtype, device.sms)
+    check_source(source)
+    return Lowered(plan, fused, source, tuple(tables))

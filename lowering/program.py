@@ -1,0 +1,186 @@
+"""A program: a chain lowered for one dtype, device and backend, with its gradients.
+
+Programs live in a table by key; ``torch.library`` operators name them. The gradient for each
+subset of arguments is lowered when it is first asked for, through the same passes, from the
+adjoint of the merged chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from structmat._version import __version__
+from structmat.index import IndexMap
+from structmat.lowering import cache
+from structmat.lowering.adjoint import adjoint
+from structmat.lowering.ir import Graph, Outer
+from structmat.lowering.passes import merge_index_maps
+from structmat.lowering.pipeline import Lowered, lower
+from structmat.lowering.plan import Device
+
+__all__ = ["Program", "describe_device"]
+
+
+def describe_device(device: torch.device) -> Device:
+    """What the planner may know of a device."""
+    if device.type != "cuda":
+        return Device(name=device.type)
+    p = torch.cuda.get_device_properties(device)
+    return Device(
+        name=f"{p.name} sm_{p.major}{p.minor}",
+        sms=p.multi_processor_count,
+    )
+
+
+def _versions(backend: str) -> str:
+    text = f"structmat {__version__} torch {torch.__version__}"
+    if backend == "triton":
+        import triton
+
+        text += f" triton {triton.__version__}"
+    return text
+
+
+class _Runner:
+    """One generated module and its tables on each device."""
+
+    def __init__(self, graph: Graph, backend: str, dtype: str, device: Device, title: str) -> None:
+        self.arguments = (graph, backend, dtype, device, title)
+        self.key = cache.digest(graph, graph.shapes, backend, dtype, device, _versions(backend))
+        self._lowered: Lowered | None = None
+        found = cache.find(self.key)
+        if found is None:
+            made = self.lowered
+            found = made.source, made.tables
+            try:
+                about = {"title": title, "backend": backend, "dtype": dtype, "device": device.name}
+                cache.store(self.key, *found, about)
+            except OSError:
+                pass  # an unwritable cache costs time in the next process, nothing else
+        self.source: str = found[0]
+        self.maps: tuple[IndexMap, ...] = found[1]
+        self.run = cache.load(self.key, self.source)
+        self.integer = torch.int32 if backend == "triton" else torch.int64
+        self.tables: dict[torch.device, list[Tensor]] = {}
+
+    @property
+    def lowered(self) -> Lowered:
+        """Plan and source, lowered again where the source came from disk."""
+        if self._lowered is None:
+            self._lowered = lower(*self.arguments)
+        return self._lowered
+
+    def __call__(self, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
+        device = inputs[0].device
+        if device not in self.tables:
+            self.tables[device] = [
+                torch.tensor(m.array(), dtype=self.integer, device=device) for m in self.maps
+            ]
+        out: list[Tensor] = self.run(inputs, values, self.tables[device])
+        return [_own(o, inputs) for o in out]
+
+
+def _own(y: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """Contiguous, and never a view of an input: an operator's result is its own."""
+    y = y.contiguous()
+    shared = any(_same(x, y) for x in inputs)
+    return y.clone() if shared else y
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
+class Program:
+    """A lowered chain; ``run`` maps rows (t, n) and values to rows (t, m).
+
+    Args:
+        graph: the recorded chain.
+        backend: ``"torch"`` or ``"triton"``.
+        dtype: common dtype of rows and values.
+        device: where it runs.
+        title: first line of generated modules.
+    """
+
+    _TABLE: ClassVar[dict[str, Program]] = {}
+
+    def __init__(
+        self, graph: Graph, backend: str, dtype: torch.dtype, device: torch.device, title: str
+    ) -> None:
+        self.graph = merge_index_maps(graph)
+        self.backend = backend
+        self.dtype = str(dtype).removeprefix("torch.")
+        self.device = describe_device(device)
+        self.title = title
+        self.forward = _Runner(self.graph, backend, self.dtype, self.device, title)
+        self.key = self.forward.key
+        self._gradients: dict[tuple[bool, ...], _Runner] = {}
+        self._graphs: dict[tuple[bool, ...], tuple[Graph, list[tuple[int, ...] | None]]] = {}
+        self.rows = self.graph.nodes[self.graph.outputs[0]].size
+        Program._TABLE[self.key] = self
+
+    @classmethod
+    def named(cls, key: str) -> Program:
+        """The program of a key.
+
+        Raises:
+            KeyError: it was compiled in another process; call ``sm.compile`` here first.
+        """
+        try:
+            return cls._TABLE[key]
+        except KeyError:
+            raise KeyError(
+                f"no structmat program {key} in this process; run sm.compile(A)(x) once before "
+                "calling a graph that was captured elsewhere"
+            ) from None
+
+    def run(self, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
+        """Rows (t, n) -> [rows (t, m)]."""
+        return self.forward([t.contiguous() for t in inputs], [v.contiguous() for v in values])
+
+    def gradient_graph(self, need: tuple[bool, ...]) -> tuple[Graph, list[tuple[int, ...] | None]]:
+        """The gradient chain for the arguments (x, values...) marked in ``need``.
+
+        Returns:
+            The graph, and for each output the shape of its tensor (None for rows).
+        """
+        if need not in self._graphs:
+            whole = adjoint(self.graph)
+            at = {nd.w: o for o in whole.outputs[1:] if isinstance(nd := whole.nodes[o], Outer)}
+            kept = ([whole.outputs[0]] if need[0] else []) + [
+                at[w] for w, n in enumerate(need[1:]) if n and w in at
+            ]
+            shapes: list[tuple[int, ...] | None] = [None] * bool(need[0])
+            shapes += [self.graph.shapes[w] for w, n in enumerate(need[1:]) if n and w in at]
+            graph = Graph(whole.nodes, tuple(kept), whole.shapes).pruned()
+            self._graphs[need] = merge_index_maps(graph), shapes
+        return self._graphs[need]
+
+    def gradients(
+        self, x: Tensor, g: Tensor, values: Sequence[Tensor], need: tuple[bool, ...]
+    ) -> list[Tensor]:
+        """Gradients for the arguments marked in ``need``, in order, shaped like them."""
+        graph, _ = self.gradient_graph(need)
+        if need not in self._gradients and graph.outputs:
+            title = f"gradient of {self.title}"
+            self._gradients[need] = _Runner(graph, self.backend, self.dtype, self.device, title)
+        made: dict[int, Tensor] = {}
+        if graph.outputs:
+            outs = self._gradients[need]([x.contiguous(), g.contiguous()], list(values))
+            rest = list(outs)
+            if need[0]:
+                made[0] = rest.pop(0)
+            for o, t in zip(graph.outputs[bool(need[0]) :], rest, strict=True):
+                node = graph.nodes[o]
+                assert isinstance(node, Outer)
+                made[node.w + 1] = t.reshape(values[node.w].shape).contiguous()
+        arguments = [x, *values]
+        return [
+            made[i] if i in made else torch.zeros_like(arguments[i])
+            for i, n in enumerate(need)
+            if n
+        ]

@@ -1,0 +1,94 @@
+"""Triton modules through Triton's interpreter; run by test_emit.py with TRITON_INTERPRET=1.
+
+The interpreter of Triton 3.7 has no bfloat16 products (it multiplies the bits as integers), so
+float16 stands for the 16-bit types here; bfloat16 is tested on a GPU.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from market import MARKET, entries
+from oracle import chains, check_integers, check_rounding, compare, normal, run_lowered
+
+import structmat as sm
+from structmat.lowering.pipeline import lower
+from structmat.lowering.plan import Device
+from structmat.testing import Grower, exact_bound, random_operator
+
+EXACT = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("name", MARKET)
+def test_triton_source_is_exact(name: str, dtype: str, tmp_path: Path) -> None:
+    forward, gradient, _ = chains(MARKET[name](entries(0)))
+    for graph in (forward, gradient):
+        low = lower(graph, "triton", dtype, Device(), name)
+        compare(graph, low, tmp_path, EXACT[dtype], 5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", MARKET)
+def test_rounding(name: str, dtype: str) -> None:
+    """What test_gpu.py asks of a GPU."""
+    wanted = EXACT[dtype]
+    check_rounding(MARKET[name](normal(3, wanted, "cpu")), wanted, "cpu", 7)
+    if dtype == "float32":
+        assert check_integers(MARKET[name](entries(0)), wanted, "cpu", 5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_trees(seed: int, tmp_path: Path) -> None:
+    op = random_operator(seed)
+    if op.dtype.is_complex or 0 in op.shape:
+        pytest.skip("Triton has neither complex numbers nor empty vectors")
+    forward, gradient, _ = chains(op)
+    for graph in (forward, gradient):
+        compare(
+            graph, lower(graph, "triton", "float64", Device(), "t"), tmp_path, torch.float64, seed
+        )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_batches(seed: int, tmp_path: Path) -> None:
+    """Batches of operators, sides that need tensor cores among them, with empty parts inside."""
+    choose = random.Random(seed).choice
+    sides = (16, 17, 20, 32, 48) if seed % 2 else (1, 2, 3, 6, 7, 8, 12, 16)
+    grower = Grower(choose, seed, max_side=max(sides), batch=choose(((2,), (3, 2))))
+    op = grower.tree(choose(sides), choose(sides), 2)
+    if exact_bound(op) > 2**20:
+        pytest.skip("sums leave the integers that float32 holds")
+    forward, gradient, _ = chains(op)
+    for graph in (forward, gradient):
+        low = lower(graph, "triton", "float32", Device(), "t")
+        compare(graph, low, tmp_path, torch.float32, seed)
+
+
+def _joined(*sizes: int) -> sm.LinearOperator:
+    """Branches of these sizes below a contraction without parallel neighbours."""
+    r = entries(6)
+    parts = sm.direct_sum(*(sm.Dense(r(s, 2)) for s in sizes))
+    return sm.BlockDiagonal(r(4, 1, sum(sizes) // 4)) @ parts
+
+
+@pytest.mark.parametrize("sizes", [(1, 15), (7, 1, 8), (15, 1)])
+def test_slices_of_one_position(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    """An index that is one number makes a pointer that is no block: its load takes no mask."""
+    for graph in chains(_joined(*sizes))[:2]:
+        low = lower(graph, "triton", "float64", Device(), "one position")
+        compare(graph, low, tmp_path, torch.float64, 1)
+
+
+@pytest.mark.parametrize("n", [46340, 50000, 65536])
+def test_long_index_arithmetic(n: int, tmp_path: Path) -> None:
+    """a i + b leaves 32 bits where the vector has 46341 positions or more."""
+    w = torch.arange(n) % 3 - 1.0
+    graph = chains(sm.Diagonal(w.double()) @ sm.reversal(n))[0]
+    low = lower(graph, "triton", "float32", Device(), "reversal")
+    x = entries(1, torch.float32)(2, n)
+    (got,) = run_lowered(low, tmp_path, [x], [w], torch.int32)
+    assert torch.equal(got, x.flip(1) * w)

@@ -1,0 +1,91 @@
+"""Named operators for the compiler's tests: all leaves and combinators, odd and wide sizes.
+
+Entries are -1, 0 or 1, so that float64 results are exact and 16-bit products of moderate length
+are, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+import structmat as sm
+
+Make = Callable[..., torch.Tensor]
+
+
+def entries(seed: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Make:
+    """A function shape -> tensor of entries in {-1, 0, 1}."""
+    gen = torch.Generator().manual_seed(seed)
+
+    def make(*shape: int) -> torch.Tensor:
+        return torch.randint(-1, 2, shape, generator=gen).to(dtype).to(device)
+
+    return make
+
+
+def _monarch(r: Make) -> sm.LinearOperator:
+    return sm.Monarch(r(6, 2, 4), r(4, 6, 5))
+
+
+def _permuted(r: Make) -> sm.LinearOperator:
+    table = torch.randperm(96, generator=torch.Generator().manual_seed(5))
+    return sm.Permutation(table) @ sm.Monarch(r(16, 6, 16), r(16, 16, 8)) + sm.Dense(r(96, 128))
+
+
+def _conjugated(r: Make) -> sm.LinearOperator:
+    p = sm.stride_permutation(16, 4)
+    return p @ sm.BlockDiagonal(r(4, 4, 4)) @ p.T @ sm.BlockDiagonal(r(4, 4, 4))
+
+
+def _shared(r: Make) -> sm.LinearOperator:
+    w = r(2, 2)
+    return sm.kron(sm.Dense(w), sm.Dense(w)) @ sm.Diagonal(r(4))
+
+
+MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
+    "identity": lambda r: sm.Identity(5),
+    "zero": lambda r: sm.Zero(3, 4),
+    "diagonal": lambda r: sm.Diagonal(r(7)),
+    "dense": lambda r: sm.Dense(r(5, 4)),
+    "dense_wide": lambda r: sm.Dense(r(130, 200)),
+    "low_rank": lambda r: sm.LowRank(r(5, 3), r(3, 4)),
+    "rank_one": lambda r: sm.LowRank(r(5, 1), r(1, 4)),
+    "block_diagonal": lambda r: sm.BlockDiagonal(r(3, 40, 50)),
+    "monarch": _monarch,
+    "monarch_transposed": lambda r: _monarch(r).T,
+    "monarch_uneven": lambda r: sm.Monarch(r(6, 7, 2), r(4, 3, 5)),
+    "monarch_24": lambda r: sm.Monarch(r(24, 17, 18), r(18, 24, 20)),
+    "monarch_1024": lambda r: sm.Monarch(r(32, 32, 32), r(32, 32, 32)),
+    "monarch_flat": lambda r: sm.Monarch(r(32, 32, 16), r(16, 32, 64)),
+    "monarch_few": lambda r: sm.Monarch(r(4, 96, 96), r(4, 96, 96)),
+    "monarch_scaled": lambda r: sm.Diagonal(r(12)) @ _monarch(r) @ sm.Diagonal(r(20)),
+    "monarch_sum": lambda r: 2 * _monarch(r) - _monarch(r) * 3 + _monarch(r),
+    "monarch_chain": lambda r: sm.MonarchChain([r(1, 3, 2, 6), r(2, 3, 4, 2), r(4, 4, 5, 1)]),
+    "kronecker_sparse": lambda r: sm.KroneckerSparse(r(1, 17, 100, 18)),
+    "butterfly": lambda r: sm.Butterfly(r(3, 4, 2, 2)),
+    "butterfly_decreasing": lambda r: sm.Butterfly(r(4, 8, 2, 2), increasing_stride=False),
+    "conjugated": _conjugated,
+    "respelled": lambda r: (
+        sm.stride_permutation(16, 4) @ sm.BlockDiagonal(r(2, 8, 8)) @ sm.stride_permutation(16, 4)
+    ),
+    "reversed": lambda r: sm.bit_reversal(16) @ sm.BlockDiagonal(r(4, 4, 4)) @ sm.reversal(16),
+    "permuted": _permuted,
+    "kronecker": lambda r: sm.kron(sm.Dense(r(16, 16)), sm.Dense(r(17, 20))),
+    "kronecker_mixed": lambda r: sm.kron(
+        sm.Dense(r(2, 3)), _monarch(r), sm.stride_permutation(6, 2)
+    ),
+    "kronecker_identity": lambda r: sm.kron(sm.Identity(2), sm.Dense(r(3, 4)), sm.Identity(3)),
+    "direct_sum": lambda r: sm.direct_sum(_monarch(r), sm.Identity(3), sm.Zero(2, 1)),
+    "lifted_sum": lambda r: sm.kron(sm.direct_sum(_monarch(r), sm.Identity(3)), sm.Dense(r(2, 2))),
+    "shared": _shared,
+    "scalar": lambda r: r()[None][0] * _monarch(r).T,
+    "batched": lambda r: sm.Dense(r(3, 5, 4)) @ sm.Diagonal(r(4)),
+    "batched_monarch": lambda r: sm.Monarch(r(7, 6, 2, 4), r(7, 4, 6, 5)),
+    "batched_thin": lambda r: sm.Monarch(r(2, 2, 1, 2), r(2, 1, 4, 1)),
+    "empty_inside": lambda r: (
+        sm.Dense(r(16, 16)) @ sm.Dense(r(16, 0)) @ sm.Dense(r(0, 16)) + sm.Identity(16)
+    ),
+    "residual": lambda r: sm.Identity(64) + sm.Monarch(r(8, 8, 8), r(8, 8, 8)),
+}
