@@ -1,0 +1,47 @@
+"""Bridges to other file formats and libraries.
+
+- :mod:`structmat.interop.safetensors`: ``save`` and ``load`` of operators and tensors in one
+  ``.safetensors`` file.
+
+Nothing optional is imported here: a bridge imports its library when one of its functions is called,
+and :func:`require` turns a missing library into one line that says what to install.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["MissingExtra", "require"]
+
+
+class MissingExtra(ImportError):
+    """An optional library is not installed; the message names the pip command that installs it."""
+
+
+def require(module: str, extra: str = "cli") -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: Dotted name of the module.
+        extra: Extra of the ``structmat`` distribution that brings it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtra: The module is not installed.
+
+    Example:
+        >>> require("json").dumps([1, 2])
+        '[1, 2]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != top:
+            raise  # the library is there and lacks something of its own: show that error as it is
+        raise MissingExtra(
+            f"{top} is not installed; run: pip install 'structmat[{extra}]'", name=error.name
+        ) from error
