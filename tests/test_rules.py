@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +17,9 @@ from torch.utils import _pytree as pytree
 
 import structmat as sm
 from structmat.rules import fire, rule
-from structmat.rules.measure import Measurer
+from structmat.rules.measure import Measurer, flops
+from structmat.testing import Grower, check_operator
+from structmat.testing.trees import SIZES
 
 G = torch.Generator().manual_seed(0)
 
@@ -396,3 +401,33 @@ def test_unknown_classes_are_left_alone_and_simplified_inside() -> None:
     assert equal(new, op)
     assert [type(c).__name__ for c in new.children] == ["Twice", "Permutation"]
     assert isinstance(new.children[0].children[0], sm.Dense)
+
+
+def _kron_cost(op: sm.Kronecker, order: tuple[int, ...]) -> int:
+    sizes = [c.shape[1] for c in op.children]
+    total = 0
+    for i in order:
+        total += math.prod(s for j, s in enumerate(sizes) if j != i) * flops(op.children[i])
+        sizes[i] = op.children[i].shape[0]
+    return total
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_kronecker_products_are_applied_in_the_best_order(seed: int) -> None:
+    choose = random.Random(seed).choice
+    grower = Grower(choose, seed)
+    sizes = (0, 1, 2, 3, 5, 8)
+    op = sm.kron(*(grower.tree(choose(sizes), choose(sizes), 1) for _ in range(choose((2, 3, 4)))))
+    best = min(_kron_cost(op, p) for p in itertools.permutations(range(len(op.children))))
+    assert _kron_cost(op, tuple(op.order())) == best == flops(op)
+
+
+def test_nothing_gets_dearer_beside_an_empty_side() -> None:
+    """Beside an empty factor the others cost nothing; rules must not wake them."""
+    for seed in (6007, 7056):
+        choose = random.Random(seed).choice
+        max_side, depth = choose([4, 8, 16, 30]), choose([1, 2, 3, 4, 4])
+        sizes = [s for s in SIZES if s <= max_side]
+        batch = choose([(), (), (2,), (3, 2), (1, 2)])
+        grower = Grower(choose, seed, max_side, batch, choose([False, True]))
+        check_operator(grower.tree(choose(sizes), choose(sizes), depth), exact=True)

@@ -1,9 +1,11 @@
-"""The measure that every accepted step decreases: (flops, bytes stored, weight).
+"""The measure that every accepted step decreases: (work, bytes stored, weight).
 
-Flops are the products and sums of one application; bytes stored count every occurrence of a
+Work is the products and sums of one application; bytes stored count every occurrence of a
 tensor. Both follow the tree: an n-ary node costs the sum over its children (each with a positive
-coefficient) plus its own additions. The weight orders expressions that cost the same; it is a
-polynomial interpretation, strictly increasing in every child:
+coefficient) plus its own additions. Beside an empty factor of a Kronecker product the others need
+no operations at all; work counts them as if the empty side were one, so that no coefficient is
+zero, and the flops proper are watched beside it. The weight orders expressions that cost the
+same; it is a polynomial interpretation, strictly increasing in every child:
 
 ==============================  ==========================================================
 leaf                            2 to 5: canonical leaves are lighter (identity, permutation, ...)
@@ -16,7 +18,8 @@ A^T                             [A]^2
 so that pushing a transpose down, pulling a scalar up, and (A (x) B)(C (x) D) = AC (x) BD all
 decrease it.
 
-A step is accepted if neither flops nor bytes increase and the triple decreases lexicographically.
+A step is accepted if flops, work and bytes do not increase and the triple decreases
+lexicographically.
 The triples are natural numbers, so there is no infinite sequence of steps (see
 :mod:`structmat.rules.engine` for children).
 """
@@ -49,15 +52,17 @@ OTHER_LEAF = 4
 
 
 class Measure(NamedTuple):
-    """(flops, bytes stored, weight), compared from the left."""
+    """(work, bytes stored, weight), compared from the left, and the flops proper."""
 
-    flops: int
+    work: int
     stored: int
     weight: int
+    flops: int
 
     def accepts(self, after: Measure) -> bool:
         """Whether a step from here to ``after`` is progress and makes nothing dearer."""
-        return after.flops <= self.flops and after.stored <= self.stored and after < self
+        dearer = after.flops > self.flops or after.work > self.work or after.stored > self.stored
+        return not dearer and after[:3] < self[:3]
 
 
 def flops(op: LinearOperator) -> int:
@@ -81,39 +86,45 @@ class Measurer:
     def _measure(self, op: LinearOperator) -> Measure:
         own = sum(t.numel() * t.element_size() for t in op.tensors.values())
         if not op.children:
-            return Measure(flops(op), own, LEAF_WEIGHT.get(type(op), OTHER_LEAF))
+            leaf = flops(op)
+            return Measure(leaf, own, LEAF_WEIGHT.get(type(op), OTHER_LEAF), leaf)
         parts = [self(c) for c in op.children]
         stored = own + sum(p.stored for p in parts)
-        weights = [p.weight for p in parts]
-        total = sum(p.flops for p in parts)
-        m = op.shape[0]
+        weights = sum(p.weight for p in parts)
+        weight = 1 + 2 * weights
+        work, proper = sum(p.work for p in parts), sum(p.flops for p in parts)
         match op:
             case Transpose():
                 turned = self(op.children[0]._transpose())
-                return Measure(turned.flops, stored, weights[0] ** 2)
+                work, proper, weight = turned.work, turned.flops, weights**2
             case Scaled():
                 free = not op.tensors and op.alpha in (1, -1)
-                return Measure(total + (0 if free else m), stored, 1 + weights[0])
-            case Product():
-                return Measure(total, stored, 1 + 2 * sum(weights))
+                own_work = 0 if free else op.shape[0]
+                work, proper, weight = work + own_work, proper + own_work, 1 + weights
             case Sum():
-                return Measure(total + m * (len(parts) - 1), stored, 1 + 2 * sum(weights))
+                own_work = op.shape[0] * (len(parts) - 1)
+                work, proper = work + own_work, proper + own_work
             case DirectSum():
-                return Measure(total, stored, 2 * sum(weights) + len(weights))
+                weight = 2 * weights + len(parts)
             case Kronecker():
-                return Measure(_kronecker(op, parts), stored, 2 * sum(weights) + len(weights))
+                work = _kronecker(op, [p.work for p in parts], 1)
+                proper = _kronecker(op, [p.flops for p in parts], 0)
+                weight = 2 * weights + len(parts)
             case MonarchChain():
-                return Measure(total, stored, 1 + sum(weights))
-        return Measure(max(total, flops(op)), stored, 1 + 2 * sum(weights))
+                weight = 1 + weights
+            case Product():
+                pass
+            case _:
+                proper = flops(op)
+                work = max(work, proper)
+        return Measure(work, stored, weight, proper)
 
 
-def _kronecker(op: Kronecker, parts: list[Measure]) -> int:
-    """The flops of I (x) A (x) I for each factor; an empty factor counts as one, not as zero."""
-    sizes = [c.shape[1] for c in op.children]
-    ratios = [c.shape[0] / max(c.shape[1], 1) for c in op.children]
+def _kronecker(op: Kronecker, flops: list[int], least: int) -> int:
+    """The flops of I (x) A (x) I for each factor, sides smaller than ``least`` counted as that."""
+    sizes = [max(c.shape[1], least) for c in op.children]
     total = 0
-    for i in sorted(range(len(sizes)), key=ratios.__getitem__):  # the order of application
-        others = prod(s for j, s in enumerate(sizes) if j != i)
-        total += max(others, 1) * parts[i].flops
-        sizes[i] = op.children[i].shape[0]
+    for i in op.order(flops, least):
+        total += prod(s for j, s in enumerate(sizes) if j != i) * flops[i]
+        sizes[i] = max(op.children[i].shape[0], least)
     return total
