@@ -56,13 +56,19 @@ def {name}({params}, T):
         r = start + tl.arange(0, {reduce})
         xt = {load_x}
         wt = {load_w}
-        acc = tl.dot(xt, wt, acc{precision})
+        acc = {accumulate}
     i = {index}
     ok = {mask}
 {push}
     tl.store({out_ptr} + t * {m} + i, acc.to({element}), mask=ok)
 '''
-"""A long reduction, a step at a time."""
+"""A long reduction, a step at a time.
+
+float32 runs on scalar units, which add a step's products one after another. Each step therefore
+sums from zero and joins the total once: over n products in steps of b the rounding errors grow as
+sqrt(b + n / b) instead of sqrt(n). ``fma(step, 1, total)`` is that sum, rounded once; written as
+``total + step`` the compiler would fold it back into one running accumulator.
+"""
 
 
 def reference(x: Tensor, w: Tensor) -> Tensor:

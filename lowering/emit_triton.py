@@ -72,6 +72,11 @@ class _Module:
             "m": self.graph.nodes[k.out].size,
             "element": f"x{k.out}.dtype.element_ty",
             "precision": ', input_precision="ieee"' if self.dtype == "float32" else "",
+            "accumulate": (
+                'tl.fma(tl.dot(xt, wt, input_precision="ieee"), 1.0, acc)'
+                if self.dtype == "float32"
+                else "tl.dot(xt, wt, acc)"
+            ),
         }
 
     def bases(self, k: Kernel, ex: Expressions, indent: str) -> str:

@@ -40,6 +40,7 @@ class Made:
     shared: int
     stack: int
     wgmma: bool
+    sums: int  # additions of float32 that are not part of a multiply-add
 
 
 def make(module: ModuleType, number: int, k: Kernel, dtype: str, loop: int, folder: Path) -> Made:
@@ -56,7 +57,9 @@ def make(module: ModuleType, number: int, k: Kernel, dtype: str, loop: int, fold
         target=GPUTarget("cuda", 90, 32),
         options={"num_warps": k.tile.warps, "num_stages": k.tile.stages},
     )
-    return Made(made.metadata.shared, stack(made.asm["cubin"], folder), "wgmma" in made.asm["ptx"])
+    ptx = made.asm["ptx"]
+    used = stack(made.asm["cubin"], folder)
+    return Made(made.metadata.shared, used, "wgmma" in ptx, len(re.findall(r"\badd\S*\.f32", ptx)))
 
 
 def stack(cubin: bytes, folder: Path) -> int:
@@ -117,6 +120,16 @@ def test_kernels_fit(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["monarch 4096", "monarch uneven", "low rank"])
 def test_float32_kernels_fit(name: str, tmp_path: Path) -> None:
     check(OPERATORS[name](), "float32", tmp_path)
+
+
+def test_long_float32_reductions_sum_by_steps(tmp_path: Path) -> None:
+    """Each step's products start from zero: the compiler must not fold the steps into one sum."""
+    graph = chains(sm.Dense(torch.zeros(130, 200)))[0]
+    low = lower(graph, "triton", "float32", Device(), "dense")
+    (k,) = low.plan.kernels
+    assert k.tile.reduce < 200
+    made = make(import_source(low.source, tmp_path), 0, k, "float32", 1, tmp_path)
+    assert made.sums >= k.tile.rows * k.tile.out // (32 * k.tile.warps)
 
 
 @pytest.mark.slow
