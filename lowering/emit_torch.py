@@ -11,6 +11,8 @@ outputs; the rows of many small blocks come from one transposition at the end. (
 measured: one transposed copy reads a cache line a number, joined rows write runs as long as a
 block, and products of rows with a small block are slow.) Rows whose last digit is parallel give
 bmm no unit stride, and it would copy block by block: they are copied once, blocks first.
+
+Columns, inputs (n, t) and results (m, t), are features first already: nothing is transposed.
 """
 
 from __future__ import annotations
@@ -40,18 +42,24 @@ LARGE_BLOCK = 16
 """Up to so many blocks, or of so many outputs, a result is joined from rows."""
 
 
-def emit_torch(plan: Plan, title: str) -> tuple[str, list[IndexMap]]:
+def emit_torch(plan: Plan, title: str, columns: bool = False) -> tuple[str, list[IndexMap]]:
     """Source of ``run(inputs, values, tables)`` for a plan of library calls.
+
+    Args:
+        plan: from ``fuse``.
+        title: first line of the module.
+        columns: vectors are columns, (n, t) and (m, t), instead of rows.
 
     Returns:
         The module source, and the index maps whose int64 tables ``run`` expects in ``tables``.
     """
-    return _Emitter(plan.graph).module(title)
+    return _Emitter(plan.graph, columns).module(title)
 
 
 class _Emitter:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, columns: bool) -> None:
         self.graph = graph
+        self.columns = columns
         self.lines: list[str] = []
         self.dims: list[tuple[int, ...]] = []  # digits of each value, as its variable is shaped
         self.in_rows: set[int] = set()  # values whose variable is (t, n)
@@ -65,13 +73,18 @@ class _Emitter:
         results = []
         for o in self.graph.outputs:
             node = self.graph.nodes[o]
-            results.append(f"v{o}" if isinstance(node, Outer) else self.rows(o))
+            if isinstance(node, Outer):
+                results.append(f"v{o}")
+            else:
+                results.append(self.shaped(o, (node.size,)) if self.columns else self.rows(o))
         body = "\n".join(self.lines)
+        layout, many = ("columns ({}, t)", 1) if self.columns else ("rows (t, {})", 0)
         source = (
             f'"""{title}"""\n\nimport torch\n\n\n'
             "def run(inputs, values, tables=()):\n"
-            '    """inputs: rows (t, n); values: tensors of the factors; returns rows (t, m)."""\n'
-            f"    t = inputs[0].shape[0]\n{body}\n    return [{', '.join(results)}]\n"
+            f'    """inputs: {layout.format("n")}; values: tensors of the factors; '
+            f'returns {layout.format("m")}."""\n'
+            f"    t = inputs[0].shape[{many}]\n{body}\n    return [{', '.join(results)}]\n"
         )
         return source, self.tables
 
@@ -113,7 +126,7 @@ class _Emitter:
         size = (node.size,)
         match node:
             case Input(which=which):
-                self.put(v, f"inputs[{which}]", size, rows=True)
+                self.put(v, f"inputs[{which}]", size, rows=not self.columns)
             case Contract(x=x, w=w, spec=spec, conj=conj):
                 text = f"values[{w}]" + (".conj()" if conj else "")
                 if spec.shape(spec.w) != self.graph.shapes[w]:
@@ -144,7 +157,7 @@ class _Emitter:
                 else:
                     text = f"{self.shaped(x, (pre, full, post))}[:, {start}:{stop}]"
                     self.put(v, text, (pre, stop - start, post))
-            case Concat(xs=xs, pre=1, post=1) if v in self.graph.outputs:
+            case Concat(xs=xs, pre=1, post=1) if v in self.graph.outputs and not self.columns:
                 parts = ", ".join(self.rows(a) for a in xs)
                 self.put(v, f"torch.cat([{parts}], 1)", size, rows=True)
             case Concat(xs=xs, pre=pre, sizes=sizes, post=post):
@@ -166,7 +179,7 @@ class _Emitter:
         many = math.prod(spec.shape(shared))
         columns = "t" if many == 1 else f"{many} * t"
         ends = v in self.graph.outputs and (b <= FEW_BLOCKS or o >= LARGE_BLOCK)
-        if not shared and (ends or (not batch and x in self.in_rows)):
+        if not shared and not self.columns and (ends or (not batch and x in self.in_rows)):
             self.contract_rows(v, x, w, spec, batch)
             return
         xs = self.blocks(x, spec, spec.x, order)

@@ -1,9 +1,9 @@
 """torch.library registration: a compiled chain as an operator of PyTorch.
 
-``structmat::apply(x, values, key) -> y`` runs the program ``key`` on rows; ``structmat::grads``
-runs its gradient, which is a program of the same pipeline. Both have fake (meta) versions, so
-that ``torch.compile`` traces through them, and autograd: ``apply`` differentiates into ``grads``,
-``grads`` into plain torch (second and higher orders).
+``structmat::apply(x, values, key) -> y`` runs the program ``key`` on rows or columns;
+``structmat::grads`` runs its gradient, which is a program of the same pipeline. Both have fake
+(meta) versions, so that ``torch.compile`` traces through them, and autograd: ``apply``
+differentiates into ``grads``, ``grads`` into plain torch (second and higher orders).
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _LIB.impl("grads", _grads, "CompositeExplicitAutograd")
 
 @torch.library.register_fake("structmat::apply", lib=_LIB)  # type: ignore[untyped-decorator]
 def _apply_fake(x: Tensor, values: Sequence[Tensor], key: str) -> Tensor:
-    return x.new_empty(x.shape[0], Program.named(key).rows)
+    program = Program.named(key)
+    if program.columns:
+        return x.new_empty(program.size, x.shape[1])
+    return x.new_empty(x.shape[0], program.size)
 
 
 @torch.library.register_fake("structmat::grads", lib=_LIB)  # type: ignore[untyped-decorator]
@@ -95,8 +98,9 @@ def _grads_backward(ctx: Any, cotangents: Sequence[Tensor]) -> Any:
             for t in (x, g, *values)
         ]
         graph, shapes = program.gradient_graph(tuple(ctx.need))
-        outs = interpret(graph, leaves[:2], leaves[2:])
-        outs = [o.reshape(s) if s is not None else o for o, s in zip(outs, shapes, strict=True)]
+        turn = torch.Tensor.t if program.columns else torch.Tensor.contiguous
+        outs = interpret(graph, [turn(v) for v in leaves[:2]], leaves[2:])
+        outs = [turn(o) if s is None else o.reshape(s) for o, s in zip(outs, shapes, strict=True)]
         pairs = [(o, c) for o, c in zip(outs, cotangents, strict=True) if o.requires_grad]
         made = torch.autograd.grad(
             [o for o, _ in pairs],
@@ -115,15 +119,18 @@ torch.library.register_autograd(
 
 @torch.library.register_vmap("structmat::apply", lib=_LIB)  # type: ignore[untyped-decorator]
 def _apply_vmap(info: Any, in_dims: Any, x: Tensor, values: Sequence[Tensor], key: str) -> Any:
-    """A batch of x is more rows; a batch of values is run one member at a time."""
+    """A batch of x is more vectors; a batch of values is run one member at a time."""
     dx, dvalues, _ = in_dims
     dvalues = dvalues if isinstance(dvalues, list | tuple) else [dvalues] * len(values)
     size = info.batch_size
     if all(d is None for d in dvalues):
+        if Program.named(key).columns:
+            stacked = x.movedim(dx, 1)
+            y = torch.ops.structmat.apply(stacked.flatten(1), values, key)
+            return y.reshape(-1, *stacked.shape[1:]), 1
         stacked = x.movedim(dx, 0)
-        flat = stacked.reshape(size * stacked.shape[1], stacked.shape[2])
-        y = torch.ops.structmat.apply(flat, values, key)
-        return y.reshape(size, stacked.shape[1], -1), 0
+        y = torch.ops.structmat.apply(stacked.flatten(0, 1), values, key)
+        return y.reshape(*stacked.shape[:2], -1), 0
     out = []
     for i in range(size):
         xi = x if dx is None else x.select(dx, i)

@@ -71,7 +71,9 @@ class Lowered:
     tables: tuple[IndexMap, ...]
 
 
-def lower(graph: Graph, backend: str, dtype: str, device: Device, title: str) -> Lowered:
+def lower(
+    graph: Graph, backend: str, dtype: str, device: Device, title: str, columns: bool = False
+) -> Lowered:
     """Lower a recorded chain to source.
 
     Args:
@@ -80,10 +82,13 @@ def lower(graph: Graph, backend: str, dtype: str, device: Device, title: str) ->
         dtype: torch's name of the common dtype.
         device: what the planner may use.
         title: first line of the module.
+        columns: inputs and results are (n, t) instead of (t, n); the torch backend alone.
 
     Raises:
         structmat.lowering.verify.SpecError: a pass broke its specification.
     """
+    if columns and backend != "torch":
+        raise ValueError(f"backend {backend!r} works on rows")
     graph = merge_index_maps(graph)
     check_merged(graph)
     if backend == "triton":
@@ -92,7 +97,7 @@ def lower(graph: Graph, backend: str, dtype: str, device: Device, title: str) ->
     plan = fused = fuse(graph, backend)
     check_plan(plan)
     if backend == "torch":
-        source, tables = emit_torch(plan, title)
+        source, tables = emit_torch(plan, title, columns)
     else:
         plan = tile(plan, dtype)
         check_tiled(plan)

@@ -48,9 +48,12 @@ def _versions(backend: str) -> str:
 class _Runner:
     """One generated module and its tables on each device."""
 
-    def __init__(self, graph: Graph, backend: str, dtype: str, device: Device, title: str) -> None:
-        self.arguments = (graph, backend, dtype, device, title)
-        self.key = cache.digest(graph, graph.shapes, backend, dtype, device, _versions(backend))
+    def __init__(
+        self, graph: Graph, backend: str, dtype: str, device: Device, title: str, columns: bool
+    ) -> None:
+        self.arguments = (graph, backend, dtype, device, title, columns)
+        versions = _versions(backend)
+        self.key = cache.digest(graph, graph.shapes, backend, dtype, device, columns, versions)
         self._lowered: Lowered | None = None
         found = cache.find(self.key)
         if found is None:
@@ -96,7 +99,7 @@ def _same(x: Tensor, y: Tensor) -> bool:
 
 
 class Program:
-    """A lowered chain; ``run`` maps rows (t, n) and values to rows (t, m).
+    """A lowered chain; ``run`` maps rows (t, n), or columns (n, t), and values to the like.
 
     Args:
         graph: the recorded chain.
@@ -104,24 +107,35 @@ class Program:
         dtype: common dtype of rows and values.
         device: where it runs.
         title: first line of generated modules.
+        columns: vectors are columns; the torch backend alone.
     """
 
     _TABLE: ClassVar[dict[str, Program]] = {}
 
     def __init__(
-        self, graph: Graph, backend: str, dtype: torch.dtype, device: torch.device, title: str
+        self,
+        graph: Graph,
+        backend: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        title: str,
+        columns: bool = False,
     ) -> None:
         self.graph = merge_index_maps(graph)
         self.backend = backend
         self.dtype = str(dtype).removeprefix("torch.")
         self.device = describe_device(device)
         self.title = title
-        self.forward = _Runner(self.graph, backend, self.dtype, self.device, title)
+        self.columns = columns
+        self.forward = self._runner(self.graph, title)
         self.key = self.forward.key
         self._gradients: dict[tuple[bool, ...], _Runner] = {}
         self._graphs: dict[tuple[bool, ...], tuple[Graph, list[tuple[int, ...] | None]]] = {}
-        self.rows = self.graph.nodes[self.graph.outputs[0]].size
+        self.size = self.graph.nodes[self.graph.outputs[0]].size
         Program._TABLE[self.key] = self
+
+    def _runner(self, graph: Graph, title: str) -> _Runner:
+        return _Runner(graph, self.backend, self.dtype, self.device, title, self.columns)
 
     @classmethod
     def named(cls, key: str) -> Program:
@@ -139,7 +153,7 @@ class Program:
             ) from None
 
     def run(self, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
-        """Rows (t, n) -> [rows (t, m)]."""
+        """Rows (t, n) -> [rows (t, m)], or columns (n, t) -> [columns (m, t)]."""
         return self.forward([t.contiguous() for t in inputs], [v.contiguous() for v in values])
 
     def gradient_graph(self, need: tuple[bool, ...]) -> tuple[Graph, list[tuple[int, ...] | None]]:
@@ -167,7 +181,7 @@ class Program:
         graph, _ = self.gradient_graph(need)
         if need not in self._gradients and graph.outputs:
             title = f"gradient of {self.title}"
-            self._gradients[need] = _Runner(graph, self.backend, self.dtype, self.device, title)
+            self._gradients[need] = self._runner(graph, title)
         made: dict[int, Tensor] = {}
         if graph.outputs:
             outs = self._gradients[need]([x.contiguous(), g.contiguous()], list(values))

@@ -162,7 +162,7 @@ def check_integers(op: LinearOperator, dtype: torch.dtype, device: str, rows: in
     wide = [v.double().to(device) for v in values]
     values = [v.to(dtype) for v in wide]
     x = _few(entries(1, dtype, device)(rows, graph.nodes[0].size))
-    g = _few(entries(2, dtype, device)(rows, program.rows))
+    g = _few(entries(2, dtype, device)(rows, program.size))
     made = program.gradients(x, g, values, (True,) * (1 + len(values)))
     order = [0, *(w + 1 for w in weights_with_gradient(grads))]
     got = [*program.run([x], values), *(made[i] for i in order)]
@@ -198,7 +198,7 @@ def check_rounding(op: LinearOperator, dtype: torch.dtype, device: str, rows: in
     values = [v.to(dtype).to(device) for v in values]
     draw = torch.Generator().manual_seed(7)
     x = torch.randn(rows, graph.nodes[0].size, generator=draw).to(dtype).to(device)
-    g = torch.randn(rows, program.rows, generator=draw).to(dtype).to(device)
+    g = torch.randn(rows, program.size, generator=draw).to(dtype).to(device)
     wide = [v.double() for v in values]
 
     made = program.gradients(x, g, values, (True,) * (1 + len(values)))
