@@ -65,6 +65,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("packaging")
     tree = folder / "tree"
     shutil.copytree(ROOT, tree, symlinks=True, ignore=NOT_SOURCE)
+    (tree / "structmat-demo").mkdir(exist_ok=True)
+    (tree / "structmat-demo" / "report.txt").write_text("what a demo leaves behind")
     build = (sys.executable, "-m", "build", "--no-isolation", tree)
     run(*build, "--sdist", "--outdir", folder / "sdist", cwd=folder)
     run(*build, "--wheel", "--outdir", folder / "wheel", cwd=folder)
