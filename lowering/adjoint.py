@@ -2,8 +2,9 @@
 
 Every node is linear in x, so the gradient for x applies the adjoint nodes in reverse order, and
 the gradient for the values of a contraction is an :class:`structmat.lowering.ir.Outer` of what it
-read and what comes back. Forward values that an Outer reads are computed again inside the
-gradient graph (one stage of arithmetic instead of one stage of memory); unread ones are pruned.
+read and what comes back (:class:`structmat.lowering.ir.Correlate` for a primitive). Forward values
+that these read are computed again inside the gradient graph (one stage of arithmetic instead of
+one stage of memory); unread ones are pruned.
 
 torch's convention for complex numbers holds: gradients multiply by the conjugate.
 """
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 from structmat.lowering.ir import (
     Add,
+    Apply,
     Concat,
     Contract,
+    Correlate,
     Graph,
     Input,
     Node,
@@ -66,6 +69,11 @@ def adjoint(graph: Graph) -> Graph:
                 n = graph.nodes[x].size
                 send(x, Contract(n, g, w, spec.transposed(), not conj))
                 weight[w] = put(Outer(0, x, g, w, spec))
+            case Apply(x=x, w=number, op=op, batch=b, pre=p, post=q, conj=conj):
+                n = graph.nodes[x].size
+                send(x, Apply(n, g, number, op.transposed(), b, p, q, not conj))
+                if number is not None:
+                    weight[number] = put(Correlate(0, x, g, number, op, b, p, q))
             case Permute(x=x, index=index):
                 send(x, Permute(node.size, g, index.inverse()))
             case Scalar(x=x, alpha=alpha):

@@ -17,14 +17,19 @@ Columns, inputs (n, t) and results (m, t), are features first already: nothing i
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 
 from structmat.index import DigitMap, IndexMap
 from structmat.lowering.ir import (
     Add,
+    Apply,
     Concat,
     Contract,
+    Correlate,
     Einsum,
+    Gradient,
     Graph,
     Input,
     Outer,
@@ -65,6 +70,7 @@ class _Emitter:
         self.in_rows: set[int] = set()  # values whose variable is (t, n)
         self.tables: list[IndexMap] = []
         self.copies: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+        self.functions: dict[str, Callable[..., object]] = {}
 
     def module(self, title: str) -> tuple[str, list[IndexMap]]:
         for v, node in enumerate(self.graph.nodes):
@@ -73,20 +79,31 @@ class _Emitter:
         results = []
         for o in self.graph.outputs:
             node = self.graph.nodes[o]
-            if isinstance(node, Outer):
+            if isinstance(node, Gradient):
                 results.append(f"v{o}")
             else:
                 results.append(self.shaped(o, (node.size,)) if self.columns else self.rows(o))
         body = "\n".join(self.lines)
         layout, many = ("columns ({}, t)", 1) if self.columns else ("rows (t, {})", 0)
         source = (
-            f'"""{title}"""\n\nimport torch\n\n\n'
+            f'"""{title}"""\n\n{self.preamble()}\n\n'
             "def run(inputs, values, tables=()):\n"
             f'    """inputs: {layout.format("n")}; values: tensors of the factors; '
             f'returns {layout.format("m")}."""\n'
             f"    t = inputs[0].shape[{many}]\n{body}\n    return [{', '.join(results)}]\n"
         )
         return source, self.tables
+
+    def preamble(self) -> str:
+        """Imports, and the functions that primitives call."""
+        if not self.functions:
+            return "import torch\n"
+        imports = (
+            "from __future__ import annotations\n\nimport math\n"
+            "from collections.abc import Callable, Sequence\n\n"
+            "import torch\nfrom torch import Tensor\n"
+        )
+        return "\n\n".join([imports, *map(inspect.getsource, self.functions.values())])
 
     def rows(self, v: int) -> str:
         if v in self.in_rows:
@@ -134,6 +151,10 @@ class _Emitter:
                 self.contract(v, x, text, spec)
             case Outer(x=x, g=g, spec=spec):
                 self.outer(v, x, g, spec)
+            case Apply():
+                self.apply(v, node)
+            case Correlate():
+                self.correlate(v, node)
             case Permute(x=x, index=index):
                 if isinstance(index, DigitMap):
                     order = ", ".join(str(o) for o in (*index.order, len(index.order)))
@@ -238,6 +259,45 @@ class _Emitter:
         ws = _permute(w, spec.w, order)
         wide = [spec.sizes[d] if d in spec.w else 1 for d in spec.y]
         self.put(v, f"{xs} * {ws}.reshape({_list(wide)}1)", spec.shape(spec.y))
+
+    def apply(self, v: int, node: Apply) -> None:
+        """On rows where x is in rows, features first otherwise."""
+        op = node.op.conjugated() if node.conj else node.op
+        self.functions.update((f.__name__, f) for f in op.functions())
+        w = None
+        if node.w is not None:
+            w = f"values[{node.w}]" + (".conj()" if node.conj else "")
+            if node.batch > 1:
+                w += f".unsqueeze(1).reshape({node.batch}, 1, {_tuple(op.values or ())})"
+        sides = (node.batch, node.pre, op.ins, node.post)
+        if node.x in self.in_rows:
+            plain = sides[0] == sides[1] == sides[3] == 1
+            x = f"v{node.x}"
+            x += ".unsqueeze(-1)" if plain else f".reshape(t, {_tuple(sides)})"
+            self.put(v, f"{op.text(x, w)}.reshape(t, {node.size})", (node.size,), rows=True)
+            return
+        x = self.shaped(node.x, sides)
+        if node.post > 1:
+            x += f".reshape({_list(sides[:3])}{node.post} * t)"
+        made = (node.batch, node.pre, op.outs, node.post)
+        self.put(v, f"{op.text(x, w)}.reshape({_list(made)}t)", made)
+
+    def correlate(self, v: int, node: Correlate) -> None:
+        """The gradient of a primitive's values; rows are summed like columns."""
+        self.functions.update((f.__name__, f) for f in node.op.functions())
+        b, p, q = node.batch, node.pre, node.post
+
+        def operand(x: int, size: int) -> str:
+            if x not in self.in_rows:
+                return f"{self.shaped(x, (b, p, size, q))}.reshape({b}, {p}, {size}, {q} * t)"
+            name = f"v{x}"
+            if b > 1:
+                name += f".reshape(t, {b}, {p * size * q}).movedim(1, 0)"
+            return f"{name}.reshape({b}, {p} * t, {size}, {q})"
+
+        text = node.op.gradient_text(operand(node.x, node.op.ins), operand(node.g, node.op.outs))
+        shape = self.graph.shapes[node.w]
+        self.put(v, f"{text}.reshape({_tuple(shape)})", shape)
 
     def outer(self, v: int, x: int, g: int, spec: Einsum) -> None:
         batch = tuple(d for d in spec.parallel if d in spec.w)

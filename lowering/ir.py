@@ -29,12 +29,16 @@ from torch import Tensor
 
 from structmat.builder import index_tensor
 from structmat.index import IndexMap
+from structmat.primitives.base import Primitive
 
 __all__ = [
     "Add",
+    "Apply",
     "Concat",
     "Contract",
+    "Correlate",
     "Einsum",
+    "Gradient",
     "Graph",
     "Input",
     "Node",
@@ -183,12 +187,18 @@ class Contract(Node):
 
 
 @dataclass(frozen=True)
-class Outer(Node):
-    """Gradient of the values: g[W] = sum over rows and digits not in W of conj(x)[X] g[Y]."""
+class Gradient(Node):
+    """A gradient of the values w: one tensor, not a vector for every row."""
 
     x: int
     g: int
     w: int
+
+
+@dataclass(frozen=True)
+class Outer(Gradient):
+    """Gradient of the values: g[W] = sum over rows and digits not in W of conj(x)[X] g[Y]."""
+
     spec: Einsum
 
     def __str__(self) -> str:
@@ -197,6 +207,44 @@ class Outer(Node):
             f"outer v{self.x}*[t {s.letters(s.x)}] v{self.g}[t {s.letters(s.y)}]"
             f" -> w{self.w}[{s.letters(s.w)}]"
         )
+
+
+@dataclass(frozen=True)
+class Apply(Node):
+    """y[b, p, :, q] = op(w[b]) x[b, p, :, q]; w is None for a constant; ``conj`` conjugates."""
+
+    x: int
+    w: int | None
+    op: Primitive
+    batch: int
+    pre: int
+    post: int
+    conj: bool = False
+
+    def __str__(self) -> str:
+        values = "" if self.w is None else f" w{self.w}"
+        star = "*" if self.conj else ""
+        return f"apply {self.op}{star}{values} to v{self.x}[{_lifted(self, self.op.ins)}]"
+
+
+@dataclass(frozen=True)
+class Correlate(Gradient):
+    """Gradient of the values of an Apply: w[b] = sum over rows, p and q."""
+
+    op: Primitive
+    batch: int
+    pre: int
+    post: int
+
+    def __str__(self) -> str:
+        return (
+            f"correlate {self.op} v{self.x}*[{_lifted(self, self.op.ins)}]"
+            f" v{self.g}[{_lifted(self, self.op.outs)}] -> w{self.w}"
+        )
+
+
+def _lifted(node: Apply | Correlate, size: int) -> str:
+    return " ".join(map(str, (node.batch, node.pre, size, node.post)))
 
 
 @dataclass(frozen=True)
@@ -356,6 +404,25 @@ def outer_torch(x: Tensor, g: Tensor, spec: Einsum) -> Tensor:
     return out
 
 
+def apply_torch(x: Tensor, w: Tensor | None, node: Apply) -> Tensor:
+    """The primitive with plain torch: x (t, n) -> (t, m)."""
+    op = node.op.conjugated() if node.conj else node.op
+    xs = x.reshape(-1, node.batch, node.pre, op.ins, node.post)
+    if w is not None:
+        w = w.reshape(node.batch, 1, *(op.values or ()))
+        w = w.conj() if node.conj else w
+    return op(xs, w).reshape(x.shape[0], node.size)
+
+
+def correlate_torch(x: Tensor, g: Tensor, node: Correlate) -> Tensor:
+    """The gradient of the values with plain torch: x (t, n), g (t, m)."""
+    t = x.shape[0]
+    b, p, q = node.batch, node.pre, node.post
+    xs = x.reshape(t, b, p, node.op.ins, q).movedim(0, -1).reshape(b, p, node.op.ins, q * t)
+    gs = g.reshape(t, b, p, node.op.outs, q).movedim(0, -1).reshape(b, p, node.op.outs, q * t)
+    return node.op.gradient(xs, gs)
+
+
 def interpret(graph: Graph, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
     """Run a graph node by node with plain torch, differentiably.
 
@@ -379,6 +446,10 @@ def interpret(graph: Graph, inputs: Sequence[Tensor], values: Sequence[Tensor]) 
                 y = contract_torch(done[x], values[w], spec, conj)
             case Outer(x=x, g=g, spec=spec):
                 y = outer_torch(done[x], done[g], spec)
+            case Apply(x=x, w=w):
+                y = apply_torch(done[x], None if w is None else values[w], node)
+            case Correlate(x=x, g=g):
+                y = correlate_torch(done[x], done[g], node)
             case Permute(x=x, index=index):
                 y = done[x].index_select(1, index_tensor(index, x0.device))
             case Scalar(x=x, alpha=alpha):

@@ -17,8 +17,11 @@ from dataclasses import dataclass, field, replace
 from structmat.index import DigitMap, refine
 from structmat.lowering.ir import (
     Add,
+    Apply,
     Contract,
+    Correlate,
     Einsum,
+    Gradient,
     Graph,
     Input,
     Outer,
@@ -211,7 +214,8 @@ def _ordered(kernels: list[Kernel], graph: Graph) -> list[Kernel]:
 
 
 def _own_weights(graph: Graph, nodes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(nd.w for v in nodes if isinstance(nd := graph.nodes[v], Contract))
+    found = (graph.nodes[v] for v in nodes)
+    return tuple(nd.w for nd in found if isinstance(nd, Contract | Apply) and nd.w is not None)
 
 
 def _pulled(
@@ -251,16 +255,20 @@ def _measure(
 ) -> Kernel:
     node = graph.nodes[out]
     sizes = graph.shapes
-    row = sum(graph.nodes[r].size for r in reads) + (0 if isinstance(node, Outer) else node.size)
+    row = sum(graph.nodes[r].size for r in reads) + (0 if isinstance(node, Gradient) else node.size)
     fixed = sum(math.prod(sizes[w]) for w in weights)
     if isinstance(node, Outer):
         fixed += math.prod(node.spec.shape(node.spec.w))
+    if isinstance(node, Correlate):
+        fixed += node.batch * math.prod(node.op.values or ())
     flops = 0
     for v in {*roots, *push, out}:
         nd = graph.nodes[v]
         if isinstance(nd, Contract | Outer):
             work = math.prod(nd.spec.sizes)
             flops += work if isinstance(nd, Contract) and not nd.spec.reduced else 2 * work
+        elif isinstance(nd, Apply | Correlate):
+            flops += nd.batch * nd.pre * nd.post * sum(nd.op.operations(False))
         elif isinstance(nd, Scalar | Add):
             flops += nd.size * max(len(nd.args) - 1, 1)
     return Kernel(kind, roots, push, out, reads, weights, row, fixed, flops)

@@ -17,7 +17,7 @@ from structmat._version import __version__
 from structmat.index import IndexMap
 from structmat.lowering import cache
 from structmat.lowering.adjoint import adjoint
-from structmat.lowering.ir import Graph, Outer
+from structmat.lowering.ir import Gradient, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
 from structmat.lowering.plan import Device
@@ -164,7 +164,7 @@ class Program:
         """
         if need not in self._graphs:
             whole = adjoint(self.graph)
-            at = {nd.w: o for o in whole.outputs[1:] if isinstance(nd := whole.nodes[o], Outer)}
+            at = {nd.w: o for o in whole.outputs[1:] if isinstance(nd := whole.nodes[o], Gradient)}
             kept = ([whole.outputs[0]] if need[0] else []) + [
                 at[w] for w, n in enumerate(need[1:]) if n and w in at
             ]
@@ -190,7 +190,7 @@ class Program:
                 made[0] = rest.pop(0)
             for o, t in zip(graph.outputs[bool(need[0]) :], rest, strict=True):
                 node = graph.nodes[o]
-                assert isinstance(node, Outer)
+                assert isinstance(node, Gradient)
                 made[node.w + 1] = t.reshape(values[node.w].shape).contiguous()
         arguments = [x, *values]
         return [

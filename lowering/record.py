@@ -17,6 +17,7 @@ from torch import Tensor
 from structmat.index import IndexMap
 from structmat.lowering.ir import (
     Add,
+    Apply,
     Concat,
     Contract,
     Einsum,
@@ -29,6 +30,7 @@ from structmat.lowering.ir import (
     Zeros,
 )
 from structmat.operator import LinearOperator
+from structmat.primitives.base import Primitive
 
 __all__ = ["to_chain"]
 
@@ -134,6 +136,26 @@ class Recorder:
     def zeros(self, x: _Value, size: int) -> _Value:
         """See :class:`structmat.builder.Builder`."""
         return self.put(Zeros(size * self.batch), size)
+
+    def apply(
+        self, x: _Value, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
+    ) -> _Value:
+        """See :class:`structmat.builder.Builder`."""
+        size = pre * op.outs * post
+        if size == 0 or x.size == 0:
+            return self.zeros(x, size)
+        if w is None:
+            node = Apply(size * self.batch, x.id, None, op, 1, pre * self.batch, post)
+            return self.put(node, size)
+        assert op.values is not None
+        lead = w.shape[: w.ndim - len(op.values)]
+        batch = self.batch if math.prod(lead) > 1 else 1
+        if batch > 1:
+            w = w.expand(*self.batch_shape, *op.values)
+        self.tensors.append(w.reshape(*([batch] if batch > 1 else []), *op.values).contiguous())
+        number = len(self.tensors) - 1
+        pre = pre * self.batch // batch
+        return self.put(Apply(size * self.batch, x.id, number, op, batch, pre, post), size)
 
 
 def to_chain(op: LinearOperator) -> tuple[Graph, list[Tensor]]:

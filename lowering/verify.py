@@ -11,8 +11,10 @@ import math
 from structmat.index import DigitMap
 from structmat.lowering.ir import (
     Add,
+    Apply,
     Concat,
     Contract,
+    Correlate,
     Einsum,
     Graph,
     Input,
@@ -70,6 +72,19 @@ def check_chain(graph: Graph, stage: str = "chain") -> None:
                 _check_spec(spec, stage, at)
                 fits = spec.n == nodes[x].size and spec.m == nodes[g].size
                 _require(fits, stage, f"{at}: operands do not fit")
+            case Apply(w=w, op=op):
+                many = node.batch * node.pre * node.post
+                _require(sizes == [many * op.ins], stage, f"{at}: x does not fit {op}")
+                _require(node.size == many * op.outs, stage, f"{at}: y does not fit {op}")
+                _require((w is None) == (op.values is None), stage, f"{at}: values of {op}")
+                if w is not None:
+                    want_values = node.batch * math.prod(op.values or ())
+                    have_values = math.prod(graph.shapes[w])
+                    _require(want_values == have_values, stage, f"{at}: w{w} does not fit {op}")
+            case Correlate(op=op):
+                many = node.batch * node.pre * node.post
+                fits = sizes == [many * op.ins, many * op.outs]
+                _require(fits, stage, f"{at}: operands do not fit {op}")
             case Permute(index=index):
                 _require(sizes == [node.size] == [index.size], stage, f"{at}: sizes differ")
             case Scalar() | Add():

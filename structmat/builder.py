@@ -1,4 +1,4 @@
-"""What a leaf is made of: the seven operations that every fast matrix is a composition of.
+"""What a leaf is made of: the operations that every fast matrix is a composition of.
 
 A leaf says once, in ``_lower(builder, x)``, how it acts on a vector. The same words then
 *run* (:class:`Eager`), are *counted* (:class:`Counting`), and are *recorded* as the compiler's
@@ -14,6 +14,7 @@ add         y = x_1 + x_2 + ...
 slice       y = x[start:stop]
 concat      y = (x_1, x_2, ...)
 zeros       y = 0
+apply       y = T(w) x for a :class:`structmat.primitives.Primitive` (FFT, ...)
 ==========  =========================================================================
 
 ``contract`` is the Kronecker-sparse factor with pattern (a, b, c, d) of Le, Zheng, Riccietti,
@@ -31,6 +32,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.index import IndexMap
+from structmat.primitives.base import Primitive
 
 __all__ = ["Builder", "Counting", "Eager", "Lift", "index_tensor"]
 
@@ -63,6 +65,11 @@ class Builder(Protocol):
 
     def zeros(self, x: Any, size: int) -> Any:
         """The zero vector of ``size`` entries, batched like x."""
+
+    def apply(
+        self, x: Any, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
+    ) -> Any:
+        """y[p,:,q] = op(w) x[p,:,q]; w (..., *op.values)."""
 
 
 def index_tensor(index: IndexMap, device: torch.device) -> Tensor:
@@ -166,13 +173,32 @@ class Eager:
         """See :class:`Builder`."""
         return x.new_zeros(*x.shape[:-1], size)
 
+    def apply(
+        self, x: Tensor, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
+    ) -> Tensor:
+        """See :class:`Builder`."""
+        *lead, t, _ = x.shape
+        xs = x.reshape(*lead, t, pre, op.ins, post)
+        if w is not None:
+            assert op.values is not None
+            x, w = _promoted(xs, w)
+            ndim = w.ndim - len(op.values)
+            w = w.reshape(*w.shape[:ndim], 1, 1, *op.values)
+        y = op(xs, w)
+        return y.reshape(*y.shape[:-3], pre * op.outs * post)
+
 
 class Counting:
-    """Counts multiplications and additions per vector; ``x`` is the length of the vector."""
+    """Counts multiplications and additions per vector; ``x`` is the length of the vector.
 
-    def __init__(self) -> None:
+    Args:
+        complex_: whether the numbers are complex.
+    """
+
+    def __init__(self, complex_: bool = False) -> None:
         self.mults = 0
         self.adds = 0
+        self.complex = complex_
 
     def contract(self, x: int, w: Tensor, pre: int = 1, post: int = 1) -> int:
         """See :class:`Builder`: abcd products, abd(c-1) sums."""
@@ -213,6 +239,15 @@ class Counting:
         """See :class:`Builder`: free."""
         return size
 
+    def apply(
+        self, x: int, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
+    ) -> int:
+        """See :class:`Builder`: what the primitive says."""
+        mults, adds = op.operations(self.complex)
+        self.mults += pre * mults * post
+        self.adds += pre * adds * post
+        return pre * op.outs * post
+
 
 class Lift:
     """A builder that carries every operation to I_pre (x) op (x) I_post."""
@@ -251,3 +286,9 @@ class Lift:
     def zeros(self, x: Any, size: int) -> Any:
         """See :class:`Builder`."""
         return self.inner.zeros(x, self.pre * size * self.post)
+
+    def apply(
+        self, x: Any, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
+    ) -> Any:
+        """See :class:`Builder`."""
+        return self.inner.apply(x, op, w, self.pre * pre, post * self.post)

@@ -442,7 +442,7 @@ class LinearOperator:
 
     def operations(self) -> tuple[int, int]:
         """(products, sums) for one vector, as the expression spells them."""
-        counter = Counting()
+        counter = Counting(self.dtype.is_complex)
         self._lower(counter, self.shape[1])
         return counter.mults, counter.adds
 

@@ -1,0 +1,11 @@
+"""Linear maps that a library computes faster than any chain of contractions: FFTs, sparse products.
+
+A :class:`Primitive` is one more word for leaves, ``builder.apply``: one class, its adjoint and the
+gradient of its values carry it through every layer, as ``contract`` is carried.
+"""
+
+from structmat.primitives.base import Primitive
+from structmat.primitives.circular import Circular
+from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine
+
+__all__ = ["Circular", "Cosine", "Fourier", "Hadamards", "Primitive", "Sine"]

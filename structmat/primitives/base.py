@@ -1,0 +1,103 @@
+"""What a primitive says: a function of torch, its static arguments, its adjoint, its cost.
+
+A primitive maps vectors of length ``ins`` to vectors of length ``outs``, with or without values w
+(of trailing shape ``values``). Its function acts on the second-to-last dimension,
+
+    function(x, w, *args):  x (..., ins, cols), w (..., *values)  ->  (..., outs, cols),
+
+where the leading dimensions of w broadcast against those of x. It is plain torch code that uses
+nothing but torch, math and the functions in ``helpers``: generated modules contain its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+__all__ = ["Primitive"]
+
+Function = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A linear map known by name; immutable, hashable, the same for equal arguments.
+
+    A subclass declares ``function`` (and ``correlate`` where it has values), ``helpers``, and
+    writes the methods below.
+    """
+
+    function: ClassVar[Function]
+    correlate: ClassVar[Function | None] = None
+    helpers: ClassVar[tuple[Function, ...]] = ()
+
+    @property
+    def ins(self) -> int:
+        """Length of x."""
+        raise NotImplementedError
+
+    @property
+    def outs(self) -> int:
+        """Length of y."""
+        raise NotImplementedError
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """Trailing shape of the values; None for a constant matrix."""
+        return None
+
+    def args(self) -> tuple[Any, ...]:
+        """Static arguments of ``function`` and ``correlate``, as literals."""
+        raise NotImplementedError
+
+    def transposed(self) -> Primitive:
+        """The primitive of the transposed matrix, on the same values."""
+        raise NotImplementedError
+
+    def conjugated(self) -> Primitive:
+        """The primitive of the conjugate matrix on conjugate values; itself where it is real."""
+        return self
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """(products, sums) for one vector, in numbers of the operator's kind."""
+        raise NotImplementedError
+
+    # what follows ------------------------------------------------------------------------------
+
+    def __call__(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+        """x (..., ins, cols) -> (..., outs, cols)."""
+        operands = (x,) if w is None else (x, w)
+        return type(self).function(*operands, *self.args())
+
+    def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+        """The gradient of the values: x (b, p, ins, cols), g (b, p, outs, cols) -> (b, *values).
+
+        Sums over p and the columns; multiplies by the conjugate of x, as torch does.
+        """
+        correlate = type(self).correlate
+        assert correlate is not None
+        return correlate(x, g, *self.args())
+
+    def text(self, x: str, w: str | None = None) -> str:
+        """The call as source."""
+        return self._text(type(self).function, [x] if w is None else [x, w])
+
+    def gradient_text(self, x: str, g: str) -> str:
+        """The call of the gradient as source."""
+        correlate = type(self).correlate
+        assert correlate is not None
+        return self._text(correlate, [x, g])
+
+    def _text(self, function: Function, operands: list[str]) -> str:
+        return f"{function.__name__}({', '.join([*operands, *map(repr, self.args())])})"
+
+    def functions(self) -> tuple[Function, ...]:
+        """Everything that generated source must contain, callees first."""
+        own = (type(self).function, type(self).correlate)
+        return (*type(self).helpers, *(f for f in own if f is not None))
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()}{self.args()}"

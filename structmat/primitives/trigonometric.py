@@ -1,0 +1,249 @@
+"""Constant matrices with fast transforms: Fourier, cosine, sine, Walsh-Hadamard.
+
+Unnormalised, with entries (0 <= k, j < n):
+
+    Fourier    exp(-2 pi i k j / n)                  symmetric
+    Cosine 1   cos(pi k j / (n - 1))                 symmetric, n >= 2
+    Cosine 2   cos(pi k (2 j + 1) / (2 n))           transposed: Cosine 3
+    Cosine 4   cos(pi (2 k + 1)(2 j + 1) / (4 n))    symmetric
+    Sine 1     sin(pi (k + 1)(j + 1) / (n + 1))      symmetric
+    Hadamards  (-1)^(popcount(k & j)), n = 2^L       symmetric
+
+Sines of types 2 to 4 are cosines of the same type between a change of signs and a reversal. The
+cosines of types 2 and 3 cost one real Fourier transform of length n (Makhoul, A fast cosine
+transform in one and two dimensions, 1980), type 4 one complex transform of length n / 2 (n for odd
+n), type 1 and the sine one real transform of twice the length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from structmat.primitives.base import Function, Primitive
+from structmat.primitives.counts import fft_operations
+
+__all__ = ["Cosine", "Fourier", "Hadamards", "Sine"]
+
+
+def fourier(x: Tensor, inverse: bool) -> Tensor:
+    """The discrete Fourier transform of dimension -2, unnormalised; ``inverse`` conjugates it."""
+    work = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    norm = "forward" if inverse else "backward"
+    y: Tensor = (torch.fft.ifft if inverse else torch.fft.fft)(x.to(work), dim=-2, norm=norm)
+    return y
+
+
+def phases(n: int, scale: float, shift: float, x: Tensor) -> Tensor:
+    """exp(-pi i (k + shift) scale) for k < n, as a column, in the precision of x."""
+    wide = torch.arange(n, dtype=torch.float64, device=x.device)
+    angle = (wide + shift) * (-math.pi * scale)
+    return torch.polar(torch.ones_like(angle), angle).to(x.dtype.to_complex()).unsqueeze(-1)
+
+
+def real_cosine(x: Tensor, kind: int) -> Tensor:
+    """The cosine transform of real x."""
+    n = x.shape[-2]
+    if n <= 1:
+        return x * (math.sqrt(0.5) if kind == 4 else 1.0)
+    if kind == 1:
+        whole = torch.cat([x, x[..., 1:-1, :].flip(-2)], -2)
+        sign = (1 - 2 * (torch.arange(n, device=x.device) % 2)).to(x.dtype).unsqueeze(-1)
+        ends = x[..., :1, :] + sign * x[..., -1:, :]
+        y: Tensor = (torch.fft.rfft(whole, dim=-2).real + ends) / 2
+        return y
+    if kind == 2:
+        v = torch.cat([x[..., 0::2, :], x[..., 1::2, :].flip(-2)], -2)
+        half = torch.fft.rfft(v, dim=-2) * phases(n // 2 + 1, 0.5 / n, 0.0, x)
+        rest = half.imag[..., 1 : (n + 1) // 2, :].flip(-2)
+        return torch.cat([half.real, -rest], -2)
+    if kind == 3:
+        x = torch.cat([2 * x[..., :1, :], x[..., 1:, :]], -2)
+        turned = torch.cat([torch.zeros_like(x[..., :1, :]), x[..., 1:, :].flip(-2)], -2)
+        m = n // 2 + 1
+        half = torch.complex(x[..., :m, :], -turned[..., :m, :])
+        half = half * phases(m, 0.5 / n, 0.0, x).conj()
+        v = torch.fft.irfft(half, n=n, dim=-2) * (n / 2)
+        first = (n + 1) // 2
+        pairs = torch.stack([v[..., : n // 2, :], v[..., first:, :].flip(-2)], -2)
+        even = pairs.reshape([*x.shape[:-2], 2 * (n // 2), x.shape[-1]])
+        return even if n % 2 == 0 else torch.cat([even, v[..., first - 1 : first, :]], -2)
+    if n % 2:
+        z: Tensor = torch.fft.fft(x * phases(n, 0.5 / n, 0.0, x), n=2 * n, dim=-2)[..., :n, :]
+        return (z * phases(n, 0.5 / n, 0.5, x)).real
+    z = torch.complex(x[..., 0::2, :], x.flip(-2)[..., 0::2, :])
+    z = torch.fft.fft(z * phases(n // 2, 1.0 / n, 0.25, x), dim=-2)
+    z = z * phases(n // 2, 1.0 / n, 0.0, x)
+    pairs = torch.stack([z.real, -z.imag.flip(-2)], -2)
+    return pairs.reshape(x.shape)
+
+
+def real_sine(x: Tensor, kind: int) -> Tensor:
+    """The sine transform of type 1 of real x."""
+    n = x.shape[-2]
+    if n == 0:
+        return x
+    zero = torch.zeros_like(x[..., :1, :])
+    whole = torch.cat([zero, x, zero, -x.flip(-2)], -2)
+    y: Tensor = torch.fft.rfft(whole, dim=-2).imag[..., 1 : n + 1, :] * -0.5
+    return y
+
+
+def by_parts(x: Tensor, transform: Callable[..., Tensor], kind: int) -> Tensor:
+    """A real transform of real or complex x, in at least single precision."""
+    if x.is_complex():
+        return torch.complex(transform(x.real, kind), transform(x.imag, kind))
+    work = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return transform(x.to(work), kind).to(x.dtype)
+
+
+def cosine(x: Tensor, kind: int) -> Tensor:
+    """The cosine transform of dimension -2, unnormalised."""
+    return by_parts(x, real_cosine, kind)
+
+
+def sine(x: Tensor, kind: int) -> Tensor:
+    """The sine transform of dimension -2, unnormalised."""
+    return by_parts(x, real_sine, kind)
+
+
+def hadamard_block(n: int, x: Tensor) -> Tensor:
+    """The Walsh-Hadamard matrix of n = 2^L in natural order."""
+    h = torch.ones(1, 1, dtype=x.dtype, device=x.device)
+    while h.shape[0] < n:
+        h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)], 0)
+    return h
+
+
+def hadamard(x: Tensor, n: int) -> Tensor:
+    """The Walsh-Hadamard transform of dimension -2: products with blocks of at most 32."""
+    *lead, _, cols = x.shape
+    after = cols
+    left = n
+    while left > 1:
+        size = min(left, 32)
+        x = hadamard_block(size, x) @ x.reshape([*lead, left // size, size, after])
+        x = x.reshape([*lead, n, cols])
+        after *= size
+        left //= size
+    return x
+
+
+@dataclass(frozen=True)
+class Constant(Primitive):
+    """A square constant matrix of size n."""
+
+    n: int
+
+    @property
+    def ins(self) -> int:
+        """Length of x."""
+        return self.n
+
+    @property
+    def outs(self) -> int:
+        """Length of y."""
+        return self.n
+
+
+@dataclass(frozen=True)
+class Fourier(Constant):
+    """exp(-2 pi i k j / n), or its conjugate; x must be complex."""
+
+    inverse: bool = False
+
+    function: ClassVar[Function] = staticmethod(fourier)
+
+    def args(self) -> tuple[Any, ...]:
+        """The direction."""
+        return (self.inverse,)
+
+    def transposed(self) -> Primitive:
+        """Symmetric."""
+        return self
+
+    def conjugated(self) -> Primitive:
+        """The other direction."""
+        return Fourier(self.n, not self.inverse)
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """One transform."""
+        return fft_operations(self.n, True)
+
+
+@dataclass(frozen=True)
+class Cosine(Constant):
+    """The cosine matrix of a type from 1 to 4."""
+
+    kind: int
+
+    function: ClassVar[Function] = staticmethod(cosine)
+    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, by_parts)
+
+    def args(self) -> tuple[Any, ...]:
+        """The type."""
+        return (self.kind,)
+
+    def transposed(self) -> Primitive:
+        """Types 2 and 3 are each other's transposes."""
+        return Cosine(self.n, {1: 1, 2: 3, 3: 2, 4: 4}[self.kind])
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """One transform of real numbers, and the rotations by phases."""
+        n = self.n
+        if n <= 1:
+            return 0, 0
+        if self.kind == 1:
+            mults, adds = fft_operations(2 * (n - 1), False)
+            return mults + n, adds + 2 * n
+        if self.kind == 4:
+            mults, adds = fft_operations(n if n % 2 else n // 2, True)
+            return 4 * mults + 4 * n, 2 * (mults + adds) + 2 * n
+        mults, adds = fft_operations(n, False)
+        return mults + 2 * n, adds + n
+
+
+@dataclass(frozen=True)
+class Sine(Constant):
+    """The sine matrix of type 1."""
+
+    function: ClassVar[Function] = staticmethod(sine)
+    helpers: ClassVar[tuple[Function, ...]] = (real_sine, by_parts)
+
+    def args(self) -> tuple[Any, ...]:
+        """The type."""
+        return (1,)
+
+    def transposed(self) -> Primitive:
+        """Symmetric."""
+        return self
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """One transform of twice the length."""
+        mults, adds = fft_operations(2 * (self.n + 1), False)
+        return mults + self.n, adds
+
+
+@dataclass(frozen=True)
+class Hadamards(Constant):
+    """The Walsh-Hadamard matrix of n = 2^L in natural order."""
+
+    function: ClassVar[Function] = staticmethod(hadamard)
+    helpers: ClassVar[tuple[Function, ...]] = (hadamard_block,)
+
+    def args(self) -> tuple[Any, ...]:
+        """The size."""
+        return (self.n,)
+
+    def transposed(self) -> Primitive:
+        """Symmetric."""
+        return self
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """n log2 n sums."""
+        return 0, self.n * (max(self.n, 1).bit_length() - 1)
