@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from structmat import primitives
 from structmat.index import IndexMap, recognise
 
 __all__ = ["cache_dir", "digest", "find", "load", "store"]
@@ -39,7 +40,7 @@ def compiler_digest() -> str:
     """Digest of the compiler's own files: a changed compiler finds no old entries."""
     here = Path(__file__).resolve().parent
     state = hashlib.sha256()
-    for folder in (here, here.parent / "kernels"):
+    for folder in (here, here.parent / "kernels", Path(primitives.__path__[0])):
         for path in sorted(folder.glob("*.py")):
             state.update(path.read_bytes())
     return state.hexdigest()[:16]

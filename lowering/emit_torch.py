@@ -276,7 +276,7 @@ class _Emitter:
             x += ".unsqueeze(-1)" if plain else f".reshape(t, {_tuple(sides)})"
             self.put(v, f"{op.text(x, w)}.reshape(t, {node.size})", (node.size,), rows=True)
             return
-        x = self.shaped(node.x, sides)
+        x = self.shaped(node.x, sides if node.post > 1 else sides[:3])
         if node.post > 1:
             x += f".reshape({_list(sides[:3])}{node.post} * t)"
         made = (node.batch, node.pre, op.outs, node.post)

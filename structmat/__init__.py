@@ -19,8 +19,11 @@ from structmat.compose import (
 from structmat.cost import Cost, dim
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.fourier import DFT, IDFT
+from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import (
     Permutation,
@@ -29,20 +32,32 @@ from structmat.leaves.permutation import (
     reversal,
     stride_permutation,
 )
+from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
+from structmat.leaves.trigonometric import DCT, DST
+from structmat.leaves.wavelet import Haar, Wavelet
 from structmat.lowering import Compiled, compile
 from structmat.operator import LinearOperator
 from structmat.projection import Certificate, Projection, project
 from structmat.rules import Rule, Step, rules, simplify
 
 __all__ = [
+    "DCT",
+    "DFT",
+    "DST",
+    "IDFT",
     "BlockDiagonal",
     "Butterfly",
     "Certificate",
+    "Circulant",
     "Compiled",
+    "Convolution",
     "Cost",
     "Dense",
     "Diagonal",
     "DirectSum",
+    "Haar",
+    "Hadamard",
+    "Hankel",
     "Identity",
     "Kronecker",
     "KroneckerSparse",
@@ -57,7 +72,9 @@ __all__ = [
     "Scaled",
     "Step",
     "Sum",
+    "Toeplitz",
     "Transpose",
+    "Wavelet",
     "Zero",
     "__version__",
     "bit_reversal",

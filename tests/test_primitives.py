@@ -24,6 +24,17 @@ def cosine_matrix(n: int, kind: int) -> Tensor:
     return torch.from_numpy(np.cos(np.pi * angles[kind]))
 
 
+def sine_matrix(n: int, kind: int) -> Tensor:
+    k, j = np.arange(n)[:, None], np.arange(n)[None]
+    angles = {
+        1: (k + 1) * (j + 1) / (n + 1),
+        2: (k + 1) * (2 * j + 1) / (2 * n),
+        3: (2 * k + 1) * (j + 1) / (2 * n),
+        4: (2 * k + 1) * (2 * j + 1) / (4 * n),
+    }
+    return torch.from_numpy(np.sin(np.pi * angles[kind]))
+
+
 def check(op: Primitive, matrix: Tensor, dtype: torch.dtype) -> None:
     x = torch.randn(2, op.ins, 3, dtype=dtype)
     matrix = matrix.to(dtype)
@@ -38,8 +49,12 @@ def check(op: Primitive, matrix: Tensor, dtype: torch.dtype) -> None:
 def test_constants(n: int, dtype: torch.dtype) -> None:
     for kind in (1, 2, 3, 4) if n > 1 else (2, 3, 4):
         check(Cosine(n, kind), cosine_matrix(n, kind), dtype)
+    for kind in (1, 2, 3, 4):
+        check(Sine(n, kind), sine_matrix(n, kind), dtype)
+        ends = torch.ones(n, dtype=torch.float64)
+        ends[-1] *= 0.5
+        check(Sine(n, kind, (1.0, 0.5)), sine_matrix(n, kind) * ends, dtype)
     k, j = np.arange(n)[:, None], np.arange(n)[None]
-    check(Sine(n), torch.from_numpy(np.sin(np.pi * (k + 1) * (j + 1) / (n + 1))), dtype)
     if dtype.is_complex:
         matrix = torch.from_numpy(np.exp(-2j * np.pi * k * j / n))
         check(Fourier(n), matrix, dtype)
@@ -91,7 +106,7 @@ def test_circular_on_two_axes(dtype: torch.dtype, flip: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_computes_in_single(dtype: torch.dtype) -> None:
     x = torch.randn(8, 3, dtype=dtype)
-    for op in (Cosine(8, 2), Sine(8), Hadamards(8)):
+    for op in (Cosine(8, 2), Sine(8, 1), Hadamards(8)):
         y = op(x)
         assert y.dtype == dtype
         torch.testing.assert_close(y, op(x.double()).to(dtype), rtol=2e-2, atol=2e-2)

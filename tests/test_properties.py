@@ -32,6 +32,12 @@ def test_operators_are_their_dense_matrices(op: sm.LinearOperator) -> None:
     check_operator(op, exact=True)
 
 
+@FAST
+@given(operators(transforms=True, max_depth=2))
+def test_transforms_are_their_dense_matrices(op: sm.LinearOperator) -> None:
+    check_operator(op)
+
+
 @settings(FAST, max_examples=50)
 @given(operators(max_side=64, max_depth=1, batch=False))
 def test_large_sides(op: sm.LinearOperator) -> None:

@@ -57,6 +57,9 @@ def circular(
     work = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     real = not dtype.is_complex
     *lead, _, cols = x.shape
+    if x.numel() == 0:  # FFT libraries refuse to do nothing
+        lead = list(torch.broadcast_shapes(lead, w.shape[: w.ndim - len(lengths)]))
+        return torch.zeros([*lead, math.prod(outs), cols], dtype=dtype, device=x.device)
     xs = spectrum(x.to(work).reshape([*lead, *ins, cols]), lengths, real)
     axes = list(range(-len(lengths), 0))
     w = w.to(work)
@@ -80,6 +83,8 @@ def circular_gradient(
     work = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     real = not dtype.is_complex
     b, p, _, cols = x.shape
+    if x.numel() == 0 or g.numel() == 0:
+        return torch.zeros([b, *lengths], dtype=dtype, device=x.device)
     xs = spectrum(x.to(work).reshape([b, p, *ins, cols]), lengths, real)
     gs = spectrum(g.to(work).reshape([b, p, *outs, cols]), lengths, real)
     w = from_spectrum((xs.conj() * gs).sum([1, -1]).unsqueeze(-1), lengths, lengths, real)

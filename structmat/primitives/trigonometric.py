@@ -7,19 +7,22 @@ Unnormalised, with entries (0 <= k, j < n):
     Cosine 2   cos(pi k (2 j + 1) / (2 n))           transposed: Cosine 3
     Cosine 4   cos(pi (2 k + 1)(2 j + 1) / (4 n))    symmetric
     Sine 1     sin(pi (k + 1)(j + 1) / (n + 1))      symmetric
+    Sine 2     sin(pi (k + 1)(2 j + 1) / (2 n))      transposed: Sine 3
+    Sine 4     sin(pi (2 k + 1)(2 j + 1) / (4 n))    symmetric
     Hadamards  (-1)^(popcount(k & j)), n = 2^L       symmetric
 
-Sines of types 2 to 4 are cosines of the same type between a change of signs and a reversal. The
-cosines of types 2 and 3 cost one real Fourier transform of length n (Makhoul, A fast cosine
-transform in one and two dimensions, 1980), type 4 one complex transform of length n / 2 (n for odd
-n), type 1 and the sine one real transform of twice the length.
+The first and the last entry of x and of y may be weighted, which is what the normalisations of
+cosines and sines differ in. Sines of types 2 to 4 are cosines of the same type between a change of
+signs and a reversal. Types 2 and 3 cost one real Fourier transform of length n (Makhoul, A fast
+cosine transform in one and two dimensions, 1980), type 4 one complex transform of length n / 2 (n
+for odd n), type 1 one real transform of twice the length.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +37,8 @@ __all__ = ["Cosine", "Fourier", "Hadamards", "Sine"]
 def fourier(x: Tensor, inverse: bool) -> Tensor:
     """The discrete Fourier transform of dimension -2, unnormalised; ``inverse`` conjugates it."""
     work = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    if x.numel() == 0:  # FFT libraries refuse to do nothing
+        return x
     norm = "forward" if inverse else "backward"
     y: Tensor = (torch.fft.ifft if inverse else torch.fft.fft)(x.to(work), dim=-2, norm=norm)
     return y
@@ -84,10 +89,13 @@ def real_cosine(x: Tensor, kind: int) -> Tensor:
 
 
 def real_sine(x: Tensor, kind: int) -> Tensor:
-    """The sine transform of type 1 of real x."""
+    """The sine transform of real x."""
     n = x.shape[-2]
-    if n == 0:
-        return x
+    if kind > 1:
+        sign = (1 - 2 * (torch.arange(n, device=x.device) % 2)).to(x.dtype).unsqueeze(-1)
+        if kind == 2:
+            return real_cosine(x * sign, 2).flip(-2)
+        return real_cosine(x.flip(-2), kind) * sign
     zero = torch.zeros_like(x[..., :1, :])
     whole = torch.cat([zero, x, zero, -x.flip(-2)], -2)
     y: Tensor = torch.fft.rfft(whole, dim=-2).imag[..., 1 : n + 1, :] * -0.5
@@ -96,20 +104,32 @@ def real_sine(x: Tensor, kind: int) -> Tensor:
 
 def by_parts(x: Tensor, transform: Callable[..., Tensor], kind: int) -> Tensor:
     """A real transform of real or complex x, in at least single precision."""
+    if x.numel() == 0:
+        return x
     if x.is_complex():
         return torch.complex(transform(x.real, kind), transform(x.imag, kind))
     work = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     return transform(x.to(work), kind).to(x.dtype)
 
 
-def cosine(x: Tensor, kind: int) -> Tensor:
-    """The cosine transform of dimension -2, unnormalised."""
-    return by_parts(x, real_cosine, kind)
+def weighted(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    """x with the first and the last entry of dimension -2 multiplied by ``ends``."""
+    if ends == (1.0, 1.0) or x.numel() == 0:
+        return x
+    weights = torch.ones(x.shape[-2], 1, dtype=x.dtype, device=x.device)
+    weights[0] *= ends[0]
+    weights[-1] *= ends[1]
+    return x * weights
 
 
-def sine(x: Tensor, kind: int) -> Tensor:
-    """The sine transform of dimension -2, unnormalised."""
-    return by_parts(x, real_sine, kind)
+def cosine(x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float]) -> Tensor:
+    """The cosine transform of dimension -2, with weights of the ends of x and of y."""
+    return weighted(by_parts(weighted(x, ins), real_cosine, kind), outs)
+
+
+def sine(x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float]) -> Tensor:
+    """The sine transform of dimension -2, with weights of the ends of x and of y."""
+    return weighted(by_parts(weighted(x, ins), real_sine, kind), outs)
 
 
 def hadamard_block(n: int, x: Tensor) -> Tensor:
@@ -177,56 +197,69 @@ class Fourier(Constant):
 
 
 @dataclass(frozen=True)
-class Cosine(Constant):
-    """The cosine matrix of a type from 1 to 4."""
+class Trigonometric(Constant):
+    """A cosine or sine matrix of a type from 1 to 4.
+
+    Attributes:
+        n: size.
+        kind: type.
+        input: weights of the first and the last entry of x.
+        output: weights of the first and the last entry of y.
+    """
 
     kind: int
-
-    function: ClassVar[Function] = staticmethod(cosine)
-    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, by_parts)
+    input: tuple[float, float] = (1.0, 1.0)
+    output: tuple[float, float] = (1.0, 1.0)
 
     def args(self) -> tuple[Any, ...]:
-        """The type."""
-        return (self.kind,)
+        """Type and weights."""
+        return self.kind, self.input, self.output
 
     def transposed(self) -> Primitive:
-        """Types 2 and 3 are each other's transposes."""
-        return Cosine(self.n, {1: 1, 2: 3, 3: 2, 4: 4}[self.kind])
+        """Types 2 and 3 are each other's transposes; weights change sides."""
+        kind = {1: 1, 2: 3, 3: 2, 4: 4}[self.kind]
+        return replace(self, kind=kind, input=self.output, output=self.input)
+
+    def _length(self) -> int:
+        """The length of the real transform of type 1."""
+        raise NotImplementedError
 
     def operations(self, complex_: bool) -> tuple[int, int]:
-        """One transform of real numbers, and the rotations by phases."""
+        """One transform of real numbers, the rotations by phases, the weighted ends."""
         n = self.n
-        if n <= 1:
+        if n == 0:
             return 0, 0
+        ends = sum(w != 1.0 for w in (*self.input, *self.output))
         if self.kind == 1:
-            mults, adds = fft_operations(2 * (n - 1), False)
-            return mults + n, adds + 2 * n
+            mults, adds = fft_operations(self._length(), False)
+            return mults + n + ends, adds
         if self.kind == 4:
             mults, adds = fft_operations(n if n % 2 else n // 2, True)
-            return 4 * mults + 4 * n, 2 * (mults + adds) + 2 * n
+            return 4 * mults + 4 * n + ends, 2 * (mults + adds) + 2 * n
         mults, adds = fft_operations(n, False)
-        return mults + 2 * n, adds + n
+        return mults + 2 * n + ends, adds + n
 
 
 @dataclass(frozen=True)
-class Sine(Constant):
-    """The sine matrix of type 1."""
+class Cosine(Trigonometric):
+    """The cosine matrix of a type from 1 to 4."""
+
+    function: ClassVar[Function] = staticmethod(cosine)
+    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, by_parts, weighted)
+
+    def _length(self) -> int:
+        return 2 * max(self.n - 1, 1)
+
+
+@dataclass(frozen=True)
+class Sine(Trigonometric):
+    """The sine matrix of a type from 1 to 4."""
 
     function: ClassVar[Function] = staticmethod(sine)
-    helpers: ClassVar[tuple[Function, ...]] = (real_sine, by_parts)
+    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, real_sine, by_parts, weighted)
 
-    def args(self) -> tuple[Any, ...]:
-        """The type."""
-        return (1,)
-
-    def transposed(self) -> Primitive:
-        """Symmetric."""
-        return self
-
-    def operations(self, complex_: bool) -> tuple[int, int]:
-        """One transform of twice the length."""
-        mults, adds = fft_operations(2 * (self.n + 1), False)
-        return mults + self.n, adds
+    def _length(self) -> int:
+        return 2 * (self.n + 1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from structmat.rules import (  # isort: skip
     dense as dense,
     sums as sums,
     products as products,
+    toeplitz as toeplitz,
+    transforms as transforms,
 )
 from structmat.rules.engine import fire, simplify
 from structmat.rules.table import Rule, Step, rule, rules

@@ -18,9 +18,11 @@ from torch import Tensor
 from structmat.compose import DirectSum, Kronecker, Product, Sum
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.monarch import Monarch
+from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.operator import LinearOperator
 
 __all__ = [
@@ -98,6 +100,18 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
             name = min(op.tensors, key=lambda k: op.tensors[k].numel())
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
             return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
+        case Circulant() | Convolution():
+            (name,) = op.tensors
+            new = _scaled(alpha, op.tensors[name], op.event_dims[name])
+            return None if new is None else op._replace({name: new}, (), op.static)
+        case Toeplitz() | Hankel():
+            parts = {k: _scaled(alpha, t, 1) for k, t in op.tensors.items()}
+            made_of = {k: t for k, t in parts.items() if t is not None}
+            turns = alpha.is_complex() if isinstance(alpha, Tensor) else isinstance(alpha, complex)
+            hermitian = isinstance(op, Toeplitz) and "r" not in op.tensors
+            if len(made_of) < len(parts) or (turns and hermitian):
+                return None
+            return op._replace(made_of, (), {})
         case Butterfly():
             stage = _scaled(alpha, op.twiddle[..., :1, :, :, :], 4)
             if stage is None:

@@ -41,6 +41,7 @@ class Rule:
         early: also tried before the children are simplified. For rules that recognise equal
             operators by their tensors, and for those that make work on the children needless.
         build: how :meth:`example` makes its expression.
+        exact: whether integers stay integers; not where numbers pass through a Fourier transform.
 
     Example:
         >>> import structmat as sm
@@ -59,6 +60,7 @@ class Rule:
     classes: tuple[Classes, ...] = field(repr=False)
     early: bool = field(repr=False)
     build: Build = field(repr=False)
+    exact: bool = field(default=True, repr=False)
 
     def example(self, seed: int = 0) -> LinearOperator:
         """An expression at whose root the rule fires, with entries in {-1, 0, 1}, float64.
@@ -99,6 +101,7 @@ def rule(
     inside: type[LinearOperator] | None = None,
     source: str = "definition",
     early: bool = False,
+    exact: bool = True,
     example: Build,
 ) -> Callable[[Apply], Apply]:
     """Register the decorated function; the first line of its docstring is the statement.
@@ -108,6 +111,7 @@ def rule(
         inside: parent of the operands; None for a rule on a single node.
         source: reference.
         early: also try it before the children are simplified.
+        exact: False for rules whose numbers pass through a Fourier transform.
         example: from a seeded generator to an expression at whose root the rule fires.
 
     Raises:
@@ -118,7 +122,8 @@ def rule(
         statement = (fn.__doc__ or "").strip().split("\n")[0].rstrip(".")
         if not statement or any(r.name == fn.__name__ for r in TABLE):
             raise ValueError(f"rule {fn.__name__}: needs a docstring, and a name of its own")
-        TABLE.append(Rule(fn.__name__, statement, source, fn, inside, classes, early, example))
+        about = Rule(fn.__name__, statement, source, fn, inside, classes, early, example, exact)
+        TABLE.append(about)
         MATCHES.clear()
         return fn
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from structmat.operator import LinearOperator, from_spec
+from structmat.testing.trees import exact_bound
 
 __all__ = ["check_operator"]
 
@@ -39,7 +40,8 @@ def check_operator(
     Args:
         A: the operator.
         exact: compare with ``==``; right for entries that are small integers in float64.
-            By default the tolerance is 1000 units in the last place of the largest entry.
+            By default the tolerance is 1000 units in the last place of the largest entry, or, for
+            an expression, of the largest number that may be met on the way.
         backends: also compile for these and check values and gradients, such as ``("torch",)``.
         seed: of the inputs.
 
@@ -73,6 +75,7 @@ class _Kit:
         self.exact = exact
         self.g = torch.Generator().manual_seed(seed)
         self.dense = op.to_dense().detach()
+        self.largest = 1.0 if exact or not op.children else max(1.0, 2 * exact_bound(op))
 
     def input(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Entries in {-2, ..., 2}, complex for a complex operator."""
@@ -89,7 +92,7 @@ class _Kit:
         if not want.numel():
             return
         gap = (got - want).abs().max().item()
-        scale = max(want.abs().max().item(), 1.0)
+        scale = max(want.abs().max().item(), self.largest)
         eps = max(torch.finfo(want.dtype).eps, torch.finfo(self.op.dtype).eps)
         allowed = 0.0 if self.exact else 1000 * eps * scale
         assert gap <= allowed, f"{what}: largest difference {gap:.3g}, allowed {allowed:.3g}"

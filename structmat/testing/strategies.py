@@ -27,6 +27,7 @@ def operators(
     max_depth: int = 3,
     batch: bool = True,
     complex_: bool = True,
+    transforms: bool = False,
 ) -> SearchStrategy[LinearOperator]:
     """Random expression trees: all leaves, all combinators, with small integer entries.
 
@@ -38,6 +39,8 @@ def operators(
         max_depth: how deep combinators nest.
         batch: whether leaves may have batch dimensions.
         complex_: whether leaves may be complex128 beside float64.
+        transforms: whether leaves may be applied by Fourier transforms; expressions are then equal
+            to their matrices up to rounding.
 
     Returns:
         A hypothesis strategy; entries are in {-1, 0, 1} (and i times that), in float64 or
@@ -77,6 +80,7 @@ def operators(
             max_side=max_side,
             batch=choose(batches),
             complex_=complex_ and choose((False, True)),
+            transforms=transforms,
         )
         out = grower.tree(m, n, draw(st.integers(0, max_depth)))
         assume(exact_bound(out) < EXACT)

@@ -20,8 +20,11 @@ from torch import Tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.fourier import DFT, IDFT
+from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import (
     Permutation,
@@ -30,6 +33,9 @@ from structmat.leaves.permutation import (
     reversal,
     stride_permutation,
 )
+from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
+from structmat.leaves.trigonometric import DCT, DST
+from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
 
 __all__ = ["SIZES", "Choose", "Grower", "exact_bound", "random_operator"]
@@ -108,6 +114,7 @@ class Grower:
         max_side: the largest inner side of a product.
         batch: batch shape of the whole; each leaf has a shape that broadcasts to it.
         complex_: whether leaves may be complex128 beside float64.
+        transforms: whether leaves may be applied by Fourier transforms, which round.
     """
 
     def __init__(
@@ -117,7 +124,9 @@ class Grower:
         max_side: int = 16,
         batch: tuple[int, ...] = (),
         complex_: bool = False,
+        transforms: bool = False,
     ) -> None:
+        self.transforms = transforms
         self.choose = choose
         self.g = torch.Generator().manual_seed(seed)
         self.max_side = max_side
@@ -202,7 +211,10 @@ class Grower:
         if m == n:
             makers += [self.identity, self.diagonal, self.permutation]
             if m > 1 and m & (m - 1) == 0:
-                makers.append(self.butterfly)
+                makers += [self.butterfly, self.hadamard]
+        if self.transforms:
+            makers += [self.toeplitz, self.hankel]
+            makers += [self.circulant, self.convolution, self.transform] if m == n else []
         return self.choose(makers)(m, n)
 
     def dense(self, m: int, n: int) -> LinearOperator:
@@ -251,6 +263,41 @@ class Grower:
         """Butterfly of either order."""
         stages = m.bit_length() - 1
         return Butterfly(self.numbers(stages, m // 2, 2, 2), self.choose((True, False)))
+
+    def hadamard(self, m: int, n: int) -> LinearOperator:
+        """Hadamard of either order."""
+        return Hadamard(m, False, self.choose(("natural", "sequency")), torch.float64)
+
+    def toeplitz(self, m: int, n: int) -> LinearOperator:
+        """Toeplitz."""
+        return Toeplitz(self.numbers(m), self.numbers(n))
+
+    def hankel(self, m: int, n: int) -> LinearOperator:
+        """Hankel."""
+        return Hankel(self.numbers(m), self.numbers(n))
+
+    def circulant(self, m: int, n: int) -> LinearOperator:
+        """Circulant, skew-circulant, or triangular."""
+        return Circulant(self.numbers(m), self.choose((1, -1, 0)))
+
+    def convolution(self, m: int, n: int) -> LinearOperator:
+        """Convolution that keeps the size of a signal or an image."""
+        h = self.choose(_divisors(m))
+        kernel = self.numbers(self.choose((1, 3)), self.choose((2, 1)))
+        return Convolution(kernel, (h, m // h), self.choose(("causal", "circular", "same")))
+
+    def transform(self, m: int, n: int) -> LinearOperator:
+        """A Fourier, cosine, sine or wavelet transform."""
+        options: list[Callable[[], LinearOperator]] = [
+            lambda: DCT(m, 2, self.choose((None, "ortho")), torch.float64),
+            lambda: DCT(m, 3, self.choose((None, "ortho")), torch.float64),
+            lambda: DST(m, self.choose((1, 2, 3, 4)), None, torch.float64),
+            lambda: Wavelet(m, "db2", dtype=torch.float64),
+        ]
+        if self.complex:
+            options.append(lambda: DFT(m, self.choose(("ortho", "backward")), torch.complex128))
+            options.append(lambda: IDFT(m, dtype=torch.complex128))
+        return self.choose(options)()
 
     def permutation(self, m: int, n: int) -> LinearOperator:
         """A permutation: shift, reversal, stride, bit reversal, or arbitrary."""
