@@ -89,3 +89,34 @@ MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
     ),
     "residual": lambda r: sm.Identity(64) + sm.Monarch(r(8, 8, 8), r(8, 8, 8)),
 }
+
+
+def _complex(r: Make) -> torch.dtype:
+    dtype = torch.promote_types(r().dtype, torch.float32)
+    return dtype if dtype.is_complex else dtype.to_complex()
+
+
+ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
+    "toeplitz": lambda r: sm.Toeplitz(r(5), r(7)),
+    "toeplitz_hermitian": lambda r: sm.Toeplitz(r(6)),
+    "hankel": lambda r: sm.Hankel(r(4), r(6)),
+    "circulant": lambda r: sm.Circulant(r(8)),
+    "circulant_prime": lambda r: sm.Circulant(r(13)),
+    "circulant_skew": lambda r: sm.Circulant(r(6), -1),
+    "convolution": lambda r: sm.Convolution(r(3), 8),
+    "convolution_2d": lambda r: sm.Convolution(r(3, 2), (4, 5), mode="same"),
+    "convolution_full": lambda r: sm.Convolution(r(4), 6, mode="full"),
+    "dft": lambda r: sm.DFT(12, dtype=_complex(r)),
+    "idft_prime": lambda r: sm.IDFT(7, dtype=_complex(r)),
+    "dct": lambda r: sm.DCT(9, dtype=r().dtype),
+    "dst": lambda r: sm.DST(8, type=4, norm="ortho", dtype=r().dtype),
+    "hadamard": lambda r: sm.Hadamard(16, normalized=True, dtype=r().dtype),
+    "haar": lambda r: sm.Haar(12, dtype=r().dtype),
+    "wavelet": lambda r: sm.Wavelet(16, "db3", dtype=r().dtype),
+    "fourier_chain": lambda r: (
+        sm.IDFT(8, dtype=_complex(r)) @ sm.Diagonal(r(8)) @ sm.DFT(8, dtype=_complex(r))
+    ),
+    "toeplitz_kronecker": lambda r: sm.kron(sm.Toeplitz(r(3)), sm.Dense(r(2, 3))),
+    "toeplitz_batched": lambda r: sm.Toeplitz(r(2, 1, 4), r(3, 5)) @ sm.Diagonal(r(5)),
+}
+"""Operators that are applied through Fourier transforms, or whose entries are no integers."""

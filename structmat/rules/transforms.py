@@ -98,6 +98,7 @@ def wavelets_cancel(a: Wavelet, b: Wavelet) -> LinearOperator | None:
 
 def _spectrum(c: Tensor, f: DFT) -> Tensor:
     """The eigenvalues of Circulant(c) in the order in which ``f`` sees them."""
+    c = c.to(torch.promote_types(c.dtype, f.dtype))  # there is no FFT of 16 bits
     out: Tensor = torch.fft.ifft(c, norm="forward") if f.inverse else torch.fft.fft(c)
     return out
 
@@ -149,5 +150,4 @@ def circulant_recognised(a: DFT, d: Diagonal, b: DFT) -> LinearOperator | None:
     if a.inverse == b.inverse:
         return None
     alpha = a.factor() * b.factor()
-    c = torch.fft.ifft(d.d, norm="forward") if a.inverse else torch.fft.fft(d.d)
-    return Circulant(c * alpha)
+    return Circulant(_spectrum(d.d, a) * alpha)

@@ -33,9 +33,10 @@ def check_operator(
 ) -> None:
     """Check an operator against its dense matrix; says what differs, or returns silently.
 
-    Checks A(x), A @ X, x @ A, transpose, adjoint and conjugate, broadcasting over batches, dtype
-    promotion, cost, structure and pytree, pickle and spec round trips, ``to``, ``simplify``,
-    ``torch.vmap``, gradients of every tensor, and the errors for wrong inputs.
+    Checks A(x), A @ X, x @ A, inputs and tensors of any strides, transpose, adjoint and conjugate,
+    broadcasting over batches, dtype promotion, cost, structure and pytree, pickle and spec round
+    trips, ``to``, ``simplify``, ``torch.vmap``, gradients of every tensor, and the errors for wrong
+    inputs.
 
     Args:
         A: the operator.
@@ -133,6 +134,30 @@ def multiplies_columns(kit: _Kit) -> None:
     kit.same(left @ kit.op, left @ kit.dense, "x @ A, x a vector")
     left = kit.input(3, m)
     kit.same(left @ kit.op, left @ kit.dense, "X @ A")
+
+
+def takes_any_strides(kit: _Kit) -> None:
+    """Inputs and tensors with gaps, transposed, repeated by stride 0, or conjugated lazily."""
+    op, w = kit.op, kit.dense
+    n = op.shape[1]
+    batch = (1,) * len(op.batch_shape)
+    gaps = kit.input(*batch, 3, 2 * n)[..., ::2]
+    turned = kit.input(*batch, n, 3).mT
+    repeated = kit.input(*batch, 1, n).expand(*batch, 3, n)
+    lazy = kit.input(*batch, 3, n).conj()
+    for x, how in ((gaps, "gaps"), (turned, "turned"), (repeated, "repeated"), (lazy, "conj")):
+        columns = x.mT
+        kit.same(op @ columns, w @ columns, f"A @ X, {how}")
+        if not op.batch_shape:
+            kit.same(op(x), x @ w.mT, f"A(x), {how}")
+    strided = op._map(_with_gaps, None)
+    x = kit.input(n)
+    kit.same(strided(x), w @ x, "A(x), tensors with gaps")
+
+
+def _with_gaps(t: Tensor) -> Tensor:
+    """The same numbers, every second number of a larger memory."""
+    return torch.stack([t.detach(), torch.zeros_like(t)], -1)[..., 0]
 
 
 def transposes(kit: _Kit) -> None:
@@ -312,6 +337,7 @@ CHECKS: tuple[Callable[[_Kit], None], ...] = (
     shape_and_dtype,
     acts_on_last_dimension,
     multiplies_columns,
+    takes_any_strides,
     transposes,
     promotes,
     costs,
