@@ -19,6 +19,7 @@ from structmat.compose import (
 from structmat.cost import Cost, dim
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
@@ -32,6 +33,7 @@ from structmat.leaves.permutation import (
     reversal,
     stride_permutation,
 )
+from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.wavelet import Haar, Wavelet
@@ -45,10 +47,13 @@ __all__ = [
     "DFT",
     "DST",
     "IDFT",
+    "IRDFT",
+    "RDFT",
     "BlockDiagonal",
     "Butterfly",
     "Certificate",
     "Circulant",
+    "Companion",
     "Compiled",
     "Convolution",
     "Cost",

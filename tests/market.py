@@ -44,9 +44,16 @@ def _shared(r: Make) -> sm.LinearOperator:
     return sm.kron(sm.Dense(w), sm.Dense(w)) @ sm.Diagonal(r(4))
 
 
+def _companion(r: Make) -> sm.LinearOperator:
+    c = r(7)
+    c[0] = 1
+    return sm.Companion(c)
+
+
 MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "identity": lambda r: sm.Identity(5),
     "zero": lambda r: sm.Zero(3, 4),
+    "companion": _companion,
     "diagonal": lambda r: sm.Diagonal(r(7)),
     "dense": lambda r: sm.Dense(r(5, 4)),
     "dense_wide": lambda r: sm.Dense(r(130, 200)),

@@ -6,6 +6,7 @@ gradient of its values carry it through every layer, as ``contract`` is carried.
 
 from structmat.primitives.base import Primitive
 from structmat.primitives.circular import Circular
+from structmat.primitives.real_fourier import RealFourier
 from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine
 
-__all__ = ["Circular", "Cosine", "Fourier", "Hadamards", "Primitive", "Sine"]
+__all__ = ["Circular", "Cosine", "Fourier", "Hadamards", "Primitive", "RealFourier", "Sine"]

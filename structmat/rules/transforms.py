@@ -16,6 +16,7 @@ from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.fourier import DFT, IDFT
 from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.toeplitz import Circulant
 from structmat.leaves.trigonometric import DCT, Trigonometric
 from structmat.leaves.wavelet import Haar, Wavelet
@@ -46,6 +47,20 @@ def dft_times_dft(a: DFT, b: DFT) -> LinearOperator | None:
     if a.inverse != b.inverse:
         return _times(alpha, Identity(n, dtype))
     return _times(alpha, Permutation(AffineMap(n, -1, 0), dtype))
+
+
+@rule(
+    RDFT,
+    RDFT,
+    inside=Product,
+    exact=False,
+    example=lambda g: IRDFT(6, dtype=WIDE) @ RDFT(6, dtype=WIDE),
+)
+def real_transforms_cancel(a: RDFT, b: RDFT) -> LinearOperator | None:
+    """R R^-1 = R^-1 R = I for the Fourier transform of real numbers, up to the normalisations."""
+    if a.inverse == b.inverse or a.transposed != b.transposed:
+        return None
+    return _times(a.factor() * b.factor() * a.n, Identity(a.n, strong(a, b)))
 
 
 @rule(

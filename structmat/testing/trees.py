@@ -20,6 +20,7 @@ from torch import Tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
@@ -33,6 +34,7 @@ from structmat.leaves.permutation import (
     reversal,
     stride_permutation,
 )
+from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.wavelet import Wavelet
@@ -209,7 +211,7 @@ class Grower:
         makers: list[Maker] = [self.dense, Zero, self.low_rank, self.blocks, self.factor]
         makers += [self.monarch, self.chain]
         if m == n:
-            makers += [self.identity, self.diagonal, self.permutation]
+            makers += [self.identity, self.diagonal, self.permutation, self.companion]
             if m > 1 and m & (m - 1) == 0:
                 makers += [self.butterfly, self.hadamard]
         if self.transforms:
@@ -228,6 +230,12 @@ class Grower:
     def diagonal(self, m: int, n: int) -> LinearOperator:
         """Diagonal."""
         return Diagonal(self.numbers(m))
+
+    def companion(self, m: int, n: int) -> LinearOperator:
+        """Companion of a monic polynomial, so that the division is exact."""
+        c = self.numbers(m + 1)
+        one = torch.ones_like(c[..., :1])
+        return Companion(torch.cat([one, c[..., 1:]], -1))
 
     def low_rank(self, m: int, n: int) -> LinearOperator:
         """LowRank."""
@@ -293,6 +301,8 @@ class Grower:
             lambda: DCT(m, 3, self.choose((None, "ortho")), torch.float64),
             lambda: DST(m, self.choose((1, 2, 3, 4)), None, torch.float64),
             lambda: Wavelet(m, "db2", dtype=torch.float64),
+            lambda: RDFT(m, dtype=torch.float64),
+            lambda: IRDFT(m, dtype=torch.float64),
         ]
         if self.complex:
             options.append(lambda: DFT(m, self.choose(("ortho", "backward")), torch.complex128))
