@@ -1,4 +1,4 @@
-"""Composition: expressions of operators, lazy; nothing is multiplied out until asked."""
+"""Products, sums, multiples, transposes, Kronecker products and direct sums of operators."""
 
 from __future__ import annotations
 
