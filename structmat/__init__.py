@@ -4,7 +4,7 @@ Write a matrix as an expression of fast factors, simplify it, know its cost, pro
 onto a structure with a certificate, and compile it to fused kernels with a backward pass.
 """
 
-from structmat import testing
+from structmat import sized, testing
 from structmat._version import __version__
 from structmat.compose import (
     DirectSum,
@@ -92,6 +92,7 @@ __all__ = [
     "reversal",
     "rules",
     "simplify",
+    "sized",
     "stride_permutation",
     "testing",
 ]

@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from structmat.builder import Builder, Counting, Eager
 from structmat.cost import Cost
+from structmat.sizes import has_symbols, tidy
 
 __all__ = ["LinearOperator", "Structure", "as_tensor", "from_spec"]
 
@@ -92,6 +93,15 @@ class LinearOperator:
 
     # construction ------------------------------------------------------------------------------
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A leaf that takes sizes becomes one of :mod:`structmat.sized` where they are symbols."""
+        if not cls.fields and has_symbols(*args, *kwargs.values()):
+            from structmat.sized.form import FAMILIES
+
+            if cls.__name__ in FAMILIES and REGISTRY[cls.__name__] is cls:
+                return FAMILIES[cls.__name__].make(*args, **kwargs)  # type: ignore[return-value]
+        return object.__new__(cls)
+
     def _init(
         self,
         tensors: Mapping[str, Tensor] | None = None,
@@ -138,6 +148,11 @@ class LinearOperator:
 
     def _check(self) -> None:
         """Raise where the parts don't fit; for operators that are rebuilt from files."""
+
+    def _require_numbers(self) -> None:
+        """Raise TypeError where a leaf has symbols for sizes."""
+        for c in self.children:
+            c._require_numbers()
 
     # what follows ------------------------------------------------------------------------------
 
@@ -249,6 +264,8 @@ class LinearOperator:
 
     def _check_input(self, x: Tensor, axis: int, call: str) -> None:
         n = self.shape[1]
+        if has_symbols(n):
+            self._require_numbers()
         if not (x.is_floating_point() or x.is_complex()):
             raise TypeError(
                 f"{self._label()}: x is {x.dtype}; structured products need floating point: "
@@ -377,6 +394,19 @@ class LinearOperator:
 
     # conversion --------------------------------------------------------------------------------
 
+    def bind(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        seed: int = 0,
+        tensors: Mapping[str, Tensor] | None = None,
+        **named: int,
+    ) -> LinearOperator:
+        """Numbers for symbolic sizes, as ``A.bind(n=4096)``; see :func:`structmat.sized.bind`."""
+        from structmat.sized.bind import bind
+
+        return bind(self, sizes, seed=seed, tensors=tensors, **named)
+
     def to_dense(self) -> Tensor:
         """The matrix as a tensor of shape batch_shape + (m, n)."""
         out = self._dense(self.dtype, self.device)
@@ -438,13 +468,14 @@ class LinearOperator:
         mults, adds = self.operations()
         per = 6 * mults + 2 * adds if self.dtype.is_complex else mults + adds
         m, n = self.shape
-        return Cost(params, per * many * batch, stored + size * (m + n) * many * batch)
+        moved = stored + size * (m + n) * many * batch
+        return Cost(tidy(params), tidy(per * many * batch), tidy(moved))
 
     def operations(self) -> tuple[int, int]:
         """(products, sums) for one vector, as the expression spells them."""
         counter = Counting(self.dtype.is_complex)
         self._lower(counter, self.shape[1])
-        return counter.mults, counter.adds
+        return tidy(counter.mults), tidy(counter.adds)
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -494,9 +525,11 @@ def as_tensor(value: Any, name: str, ndim: int = 0, allow_integer: bool = False)
         allow_integer: leave integers for the caller to judge.
 
     Raises:
-        TypeError: integer or boolean data.
+        TypeError: integer or boolean data, or a symbolic size.
         ValueError: fewer than ``ndim`` dimensions.
     """
+    if has_symbols(value):
+        raise TypeError(f"{name} is the symbol {value}; sm.sized has the operators by their sizes")
     if not isinstance(value, Tensor):
         value = torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
     if not allow_integer and not (value.is_floating_point() or value.is_complex()):

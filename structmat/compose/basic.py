@@ -11,6 +11,7 @@ from torch import Tensor
 
 from structmat.builder import Builder, Lift
 from structmat.operator import LinearOperator
+from structmat.sizes import differ, has_symbols, same_size
 
 __all__ = ["DirectSum", "Kronecker", "Product", "Scaled", "Sum", "Transpose", "direct_sum", "kron"]
 
@@ -52,10 +53,11 @@ class Product(LinearOperator):
 
     def _check(self) -> None:
         for a, b in zip(self.children, self.children[1:], strict=False):
-            if a.shape[1] != b.shape[0]:
+            if not same_size(a.shape[1], b.shape[0]):
                 raise ValueError(
                     f"cannot multiply {a._label()} by {b._label()}: "
                     f"{a.shape[1]} columns on the left, {b.shape[0]} rows on the right"
+                    + differ(a.shape[1], b.shape[0])
                 )
 
     def _shape(self) -> tuple[int, int]:
@@ -101,10 +103,12 @@ class Sum(LinearOperator):
 
     def _check(self) -> None:
         for c in self.children[1:]:
-            if c.shape != self.children[0].shape:
+            (m, n), (p, q) = self.children[0].shape, c.shape
+            if not (same_size(m, p) and same_size(n, q)):
                 raise ValueError(
                     f"cannot add {self.children[0]._label()} of shape {self.children[0].shape} "
                     f"and {c._label()} of shape {c.shape}"
+                    + (differ(n, q) if same_size(m, p) else differ(m, p))
                 )
 
     def _shape(self) -> tuple[int, int]:
@@ -270,6 +274,8 @@ class Kronecker(LinearOperator):
         a costs f_b q + f_a r, so a goes first if f_a (s - r) < f_b (q - p). Sorting by (q - p) / f
         settles every pair, which makes it optimal: a nested product is never cheaper than flat.
         """
+        if any(has_symbols(*c.shape) for c in self.children):
+            return list(range(len(self.children)))  # which is cheapest may depend on the symbols
         shrinks = [max(c.shape[1], least) - max(c.shape[0], least) for c in self.children]
         if not any(shrinks):
             return list(range(len(shrinks)))

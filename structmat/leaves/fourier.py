@@ -19,6 +19,7 @@ from structmat.builder import Builder
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.primitives import Fourier
+from structmat.sizes import takes_symbols
 
 __all__ = ["DFT", "IDFT"]
 
@@ -98,6 +99,7 @@ class DFT(LinearOperator):
         return f"{'I' if self.inverse else ''}DFT({self.n}{norm})"
 
 
+@takes_symbols
 def IDFT(n: int, norm: str = "backward", dtype: torch.dtype | None = None) -> DFT:
     """The inverse of ``DFT(n, norm)``, as ``torch.fft.ifft``.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from structmat.builder import Builder, index_tensor
 from structmat.index import AffineMap, DigitMap, IndexMap, identity_map, recognise
 from structmat.operator import LinearOperator
+from structmat.sizes import takes_symbols
 
 __all__ = ["Permutation", "bit_reversal", "cyclic_shift", "reversal", "stride_permutation"]
 
@@ -72,6 +73,7 @@ class Permutation(LinearOperator):
         return f"Permutation({self.index})"
 
 
+@takes_symbols
 def stride_permutation(n: int, s: int) -> Permutation:
     """Read n entries at stride s: ``x.reshape(n // s, s).T``, the L of SPIRAL.
 
@@ -92,6 +94,7 @@ def stride_permutation(n: int, s: int) -> Permutation:
     return Permutation(DigitMap((n // s, s), (1, 0)))
 
 
+@takes_symbols
 def bit_reversal(n: int) -> Permutation:
     """Reverse the bits of the position.
 
@@ -112,6 +115,7 @@ def bit_reversal(n: int) -> Permutation:
     return Permutation(DigitMap((2,) * k or (1,), tuple(reversed(range(max(k, 1))))))
 
 
+@takes_symbols
 def cyclic_shift(n: int, k: int = 1) -> Permutation:
     """Move every entry k places down: ``(P x)[i] = x[(i - k) mod n]``, as ``torch.roll(x, k)``.
 
@@ -127,6 +131,7 @@ def cyclic_shift(n: int, k: int = 1) -> Permutation:
     return Permutation(AffineMap(n, 1, -k))
 
 
+@takes_symbols
 def reversal(n: int) -> Permutation:
     """The exchange matrix J: ``(J x)[i] = x[n - 1 - i]``.
 

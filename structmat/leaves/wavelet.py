@@ -27,6 +27,7 @@ from structmat.builder import Builder
 from structmat.index import AffineMap, DigitMap
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
+from structmat.sizes import takes_symbols
 
 __all__ = ["Haar", "Wavelet", "daubechies"]
 
@@ -196,6 +197,7 @@ def _filtered(g: Builder, parts: tuple[Any, Any], half: int, taps: tuple[float, 
     )
 
 
+@takes_symbols
 def Haar(n: int, levels: int | None = None, dtype: torch.dtype | None = None) -> Wavelet:
     """The orthogonal Haar transform; see :class:`Wavelet`.
 

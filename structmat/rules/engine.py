@@ -57,7 +57,7 @@ def simplify(
         The simplified operator; with ``trace=True`` a pair of it and the list of steps.
 
     Raises:
-        TypeError: op is not an operator.
+        TypeError: op is not an operator, or its sizes are symbols.
 
     Example:
         >>> import torch, structmat as sm
@@ -73,6 +73,7 @@ def simplify(
         raise TypeError(
             f"simplify needs an operator, got {type(op).__name__}; wrap it: sm.Dense(W)"
         )
+    op._require_numbers()
     run = _Run()
     out = run.normal(op)
     return (out, run.steps) if trace else out

@@ -1,0 +1,77 @@
+"""Operators by their sizes: ``sm.sized.Monarch(n, nblocks=k)`` in place of tensors.
+
+Sizes are integers, or symbols from :func:`structmat.dim` and expressions in them. With integers
+the result is a concrete operator with random entries; with symbols it composes, checks shapes and
+tells its cost like any other, and ``A.bind(n=4096)`` makes it concrete. Leaves that take sizes
+anyway (``sm.Identity(n)``, ``sm.DFT(n)``, ...) accept symbols directly.
+"""
+
+from structmat.sized.bind import bind, free_symbols
+from structmat.sized.families import (
+    BlockDiagonal,
+    Butterfly,
+    Dense,
+    Diagonal,
+    Identity,
+    KroneckerSparse,
+    LowRank,
+    Monarch,
+    MonarchChain,
+    Permutation,
+    Zero,
+    bit_reversal,
+    cyclic_shift,
+    reversal,
+    stride_permutation,
+)
+from structmat.sized.form import FAMILIES, Family, Form, Sized, SizedTensor, family
+from structmat.sized.transforms import (
+    DCT,
+    DFT,
+    DST,
+    IDFT,
+    Circulant,
+    Convolution,
+    Haar,
+    Hadamard,
+    Hankel,
+    Toeplitz,
+    Wavelet,
+)
+
+__all__ = [
+    "DCT",
+    "DFT",
+    "DST",
+    "FAMILIES",
+    "IDFT",
+    "BlockDiagonal",
+    "Butterfly",
+    "Circulant",
+    "Convolution",
+    "Dense",
+    "Diagonal",
+    "Family",
+    "Form",
+    "Haar",
+    "Hadamard",
+    "Hankel",
+    "Identity",
+    "KroneckerSparse",
+    "LowRank",
+    "Monarch",
+    "MonarchChain",
+    "Permutation",
+    "Sized",
+    "SizedTensor",
+    "Toeplitz",
+    "Wavelet",
+    "Zero",
+    "bind",
+    "bit_reversal",
+    "cyclic_shift",
+    "family",
+    "free_symbols",
+    "reversal",
+    "stride_permutation",
+]

@@ -1,0 +1,315 @@
+"""Operators that are known by their sizes: symbols or integers in place of tensors.
+
+A *family* is a function of sizes that says what :class:`Form` holds: shape, shapes of the tensors,
+operations, and how the operator is built from tensors. With integers the family makes the operator
+itself, with random entries; with symbols it makes a :class:`Sized` leaf, which composes, checks
+shapes and has a cost like every other operator, and becomes a concrete one by ``bind``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, update_wrapper
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.builder import Builder
+from structmat.operator import LinearOperator
+from structmat.sizes import as_size, symbols_of
+
+__all__ = ["FAMILIES", "Family", "Form", "Sized", "SizedTensor", "counts_of_chain", "family"]
+
+Count = tuple[Any, Any]
+Pattern = tuple[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """An operator of a family at given sizes, in integers or in symbols.
+
+    Attributes:
+        shape: (m, n).
+        build: makes the operator from its tensors and a dtype.
+        tensors: name to (shape, fan-in): entries are drawn with deviation 1 / sqrt(fan-in).
+        count: (products, sums) of one application, given whether the numbers are complex.
+        turned: the same for the transpose; by default equal.
+        complex: whether the numbers are complex unless a dtype says otherwise.
+    """
+
+    shape: tuple[Any, Any]
+    build: Callable[[dict[str, Tensor], torch.dtype | None], LinearOperator]
+    tensors: Mapping[str, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    count: Callable[[bool], Count] = lambda _: (0, 0)
+    turned: Callable[[bool], Count] | None = None
+    complex: bool = False
+
+    def operations(self, complex_: bool, transposed: bool = False) -> Count:
+        """(products, sums) of A x, or of A^T x."""
+        count = self.turned if transposed and self.turned is not None else self.count
+        return count(complex_)
+
+
+def counts_of_chain(
+    patterns: Sequence[Pattern],
+) -> tuple[Callable[[bool], Count], Callable[[bool], Count]]:
+    """``count`` and ``turned`` of a product of Kronecker-sparse factors (a, b, c, d).
+
+    abcd products and abd(c - 1) sums a factor; its transpose has b and c exchanged.
+    """
+    products = sum(a * b * c * d for a, b, c, d in patterns)
+    sums = sum(a * b * d * (c - 1) for a, b, c, d in patterns)
+    turned = sum(a * c * d * (b - 1) for a, b, c, d in patterns)
+    return lambda _: (products, sums), lambda _: (products, turned)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A structure as a function of sizes.
+
+    Attributes:
+        name: of the class or function that makes it from tensors.
+        form: sizes to :class:`Form`.
+        condition: what the sizes must satisfy for the counts, in Markdown with LaTeX.
+    """
+
+    name: str
+    form: Callable[..., Form]
+    condition: str = ""
+
+    def arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[str, Any], ...]:
+        """Names and values as the form takes them; sizes, which it annotates Any, are checked."""
+        signature = inspect.signature(self.form)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            usage = str(signature).partition(" ->")[0]
+            raise TypeError(f"sized.{self.name}{usage}: {error}") from None
+
+        def clean(name: str, value: Any) -> Any:
+            if isinstance(value, tuple | list):
+                return tuple(clean(name, v) for v in value)
+            size = signature.parameters[name].annotation in (Any, "Any")
+            return as_size(value, f"{self.name}: {name}") if size else value
+
+        return tuple((k, clean(k, v)) for k, v in bound.arguments.items() if v is not None)
+
+    def make(
+        self,
+        *args: Any,
+        dtype: torch.dtype | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        **kwargs: Any,
+    ) -> LinearOperator:
+        """The operator: concrete with random entries, or symbolic.
+
+        Args:
+            *args: sizes, as the family takes them.
+            dtype: of the entries.
+            seed: of the entries, where all sizes are integers.
+            device: of the entries; ``"meta"`` for none at all.
+            **kwargs: sizes by name.
+        """
+        arguments = self.arguments(*args, **kwargs)
+        if symbols_of(*(v for _, v in arguments)):
+            return Sized(self.name, arguments, dtype)
+        form = self.form(**dict(arguments))
+        generator = torch.Generator().manual_seed(seed)
+        entries = dtype or torch.get_default_dtype()
+        return form.build(
+            {
+                name: SizedTensor(shape, fan_in, entries).draw(generator, device)
+                for name, (shape, fan_in) in form.tensors.items()
+            },
+            dtype,
+        )
+
+
+FAMILIES: dict[str, Family] = {}
+"""Every family by name, in the order of the cost table."""
+
+
+def family(condition: str = "") -> Callable[[Callable[..., Form]], Callable[..., LinearOperator]]:
+    """Register a function of sizes that returns a form; what it becomes returns the operator."""
+
+    def register(form: Callable[..., Form]) -> Callable[..., LinearOperator]:
+        made = FAMILIES[form.__name__] = Family(form.__name__, form, condition)
+
+        def call(*args: Any, **kwargs: Any) -> LinearOperator:
+            return made.make(*args, **kwargs)
+
+        update_wrapper(call, form)
+        signature = inspect.signature(form)
+        extra = [
+            p
+            for p in inspect.signature(Family.make).parameters.values()
+            if p.name in ("dtype", "seed", "device")
+        ]
+        call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*signature.parameters.values(), *extra], return_annotation=LinearOperator
+        )
+        return call
+
+    return register
+
+
+@dataclass(frozen=True, eq=False)
+class SizedTensor:
+    """What stands for a tensor whose sizes are symbols: shape and dtype, no numbers.
+
+    Two are equal only if they are one object, as with tensors: a shared leaf counts once.
+    """
+
+    shape: tuple[Any, ...]
+    fan_in: Any
+    dtype: torch.dtype
+
+    device = torch.device("meta")
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def numel(self) -> Any:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    def element_size(self) -> int:
+        """Bytes of one entry."""
+        return torch.empty(0, dtype=self.dtype).element_size()
+
+    def to(self, *args: Any, **kwargs: Any) -> SizedTensor:
+        """With another dtype, as ``Tensor.to``."""
+        return replace(self, dtype=torch.empty(0, dtype=self.dtype).to(*args, **kwargs).dtype)
+
+    def draw(self, generator: torch.Generator, device: str = "cpu") -> Tensor:
+        """Normal entries of deviation 1 / sqrt(fan-in); all sizes are integers."""
+        shape = tuple(int(s) for s in self.shape)
+        if device == "meta":
+            return torch.empty(shape, dtype=self.dtype, device=device)
+        drawn = torch.randn(shape, generator=generator, dtype=self.dtype)
+        return (drawn / math.sqrt(max(int(self.fan_in), 1))).to(device)
+
+
+@lru_cache(maxsize=1024)
+def _form(name: str, arguments: tuple[tuple[str, Any], ...]) -> Form:
+    return FAMILIES[name].form(**dict(arguments))
+
+
+class Sized(LinearOperator):
+    """A leaf whose sizes are symbols; made by the functions of :mod:`structmat.sized`.
+
+    Args:
+        family: name of the family.
+        arguments: sizes by name.
+        dtype: of its entries; by default torch's default dtype, or that of x without entries.
+
+    Example:
+        >>> import structmat as sm
+        >>> n = sm.dim("n")
+        >>> A = sm.sized.Dense(n) @ sm.Hadamard(n)
+        >>> A.cost().params
+        n**2
+        >>> A.bind(n=8).shape
+        (8, 8)
+    """
+
+    family: str
+    arguments: tuple[tuple[str, Any], ...]
+    transposed: bool
+    conjugated: bool
+
+    def __init__(
+        self, family: str, arguments: tuple[tuple[str, Any], ...], dtype: torch.dtype | None = None
+    ) -> None:
+        form = _form(family, arguments)
+        if form.complex:
+            dtype = dtype or torch.get_default_dtype().to_complex()
+        entries = dtype or torch.get_default_dtype()
+        tensors: dict[str, Any] = {
+            name: SizedTensor(shape, fan_in, entries)
+            for name, (shape, fan_in) in form.tensors.items()
+        }
+        static = {"family": family, "arguments": arguments, "dtype": None if tensors else dtype}
+        self._init(tensors, (), {**static, "transposed": False, "conjugated": False})
+
+    @property
+    def form(self) -> Form:
+        """Shape, tensors and operations, before transposition."""
+        return _form(self.family, self.arguments)
+
+    @property
+    def event_dims(self) -> dict[str, int]:  # type: ignore[override]
+        """No batch: every dimension belongs to the operator."""
+        return {k: t.ndim for k, t in self.tensors.items()}
+
+    def _shape(self) -> tuple[Any, Any]:
+        m, n = self.form.shape
+        return (n, m) if self.transposed else (m, n)
+
+    def _lower(self, g: Builder, x: Any) -> Any:
+        return g.apply(x, _Map(self))  # type: ignore[arg-type]
+
+    def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        raise self.unbound()
+
+    def _require_numbers(self) -> None:
+        raise self.unbound()
+
+    def unbound(self) -> TypeError:
+        """The error of whoever needs numbers."""
+        names = "=..., ".join(sorted(map(str, symbols_of(*(v for _, v in self.arguments)))))
+        return TypeError(
+            f"{self._label()} has symbolic sizes and no numbers: A.bind({names}=...) makes it "
+            "concrete; shape, cost, latex and tree need none"
+        )
+
+    def _transpose(self) -> LinearOperator:
+        static = {**self.static, "transposed": not self.transposed}
+        return self._replace(self.tensors, (), static)
+
+    def _conjugated(self, memo: dict[int, Tensor]) -> LinearOperator:
+        if not self.dtype.is_complex:
+            return self
+        static = {**self.static, "conjugated": not self.conjugated}
+        return self._replace(self.tensors, (), static)
+
+    def spec(self) -> dict[str, Any]:
+        """Files hold numbers: raises TypeError."""
+        raise self.unbound()
+
+    def _label(self) -> str:
+        first = next(iter(inspect.signature(FAMILIES[self.family].form).parameters))
+        sizes = [
+            f"{v}" if k in (first, "n") else f"{k}={v!r}" if isinstance(v, str) else f"{k}={v}"
+            for k, v in self.arguments
+        ]
+        name = f"{self.family}({', '.join(sizes)})"
+        return name + (".conj()" if self.conjugated else "") + (".T" if self.transposed else "")
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A sized leaf as builders meet it: they count it, and who needs its numbers is refused."""
+
+    leaf: Sized
+
+    @property
+    def outs(self) -> Any:
+        """Length of y."""
+        return self.leaf.shape[0]
+
+    @property
+    def ins(self) -> int:
+        """Length of x, which only who computes asks for."""
+        raise self.leaf.unbound()
+
+    def operations(self, complex_: bool) -> Count:
+        """See :class:`Form`."""
+        return self.leaf.form.operations(complex_, self.leaf.transposed)

@@ -1,0 +1,202 @@
+"""Families applied by fast transforms: Fourier, cosine, sine, Hadamard, wavelet, Toeplitz.
+
+Counts follow :mod:`structmat.primitives.counts`: exact for the radix-2 algorithm where the length
+of the transform is 2^L > 1, rounded up for other lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from structmat.leaves import convolution, fourier, hadamard, toeplitz, trigonometric, wavelet
+from structmat.sized.form import Count, Form, family
+from structmat.sizes import has_symbols
+
+__all__ = [
+    "DCT",
+    "DFT",
+    "DST",
+    "IDFT",
+    "Circulant",
+    "Convolution",
+    "Haar",
+    "Hadamard",
+    "Hankel",
+    "Toeplitz",
+    "Wavelet",
+]
+
+
+def _plus(count: Count, products: Any, sums: Any = 0) -> Count:
+    return count[0] + products, count[1] + sums
+
+
+def _fft(n: Any, complex_: bool) -> Count:
+    from structmat.sized.functions import fft
+
+    return fft(n, complex_)
+
+
+def _circular(length: Any) -> Callable[[bool], Count]:
+    """Two transforms and a product a frequency: ``structmat.primitives.Circular``."""
+
+    def count(complex_: bool) -> Count:
+        from structmat.sized.functions import half
+
+        products, sums = _fft(length, complex_)
+        if complex_:
+            return 2 * products + length, 2 * sums
+        return 2 * products + 4 * half(length), 2 * sums + 2 * half(length)
+
+    return count
+
+
+def _fast(n: Any) -> Any:
+    if not has_symbols(n):
+        return toeplitz.fast_length(n)
+    from structmat.sized.functions import fast_length
+
+    return fast_length(n)
+
+
+def _scaled(norm: str | None, inverse: bool) -> bool:
+    return norm == "ortho" or (norm == "forward") != inverse
+
+
+def _dft(n: Any, norm: str, inverse: bool, make: Callable[..., Any]) -> Form:
+    fourier.check_norm("DFT", norm)
+    extra = n if _scaled(norm, inverse) else 0
+    return Form(
+        (n, n),
+        lambda _, dtype: make(n, norm, dtype),
+        count=lambda _: _plus(_fft(n, True), extra),
+        complex=True,
+    )
+
+
+@family("$n = 2^L$, $n > 1$; complex")
+def DFT(n: Any, norm: str = "backward") -> Form:
+    """The discrete Fourier transform; counts are in complex numbers."""
+    return _dft(n, norm, False, fourier.DFT)
+
+
+@family("$n = 2^L$, $n > 1$; complex")
+def IDFT(n: Any, norm: str = "backward") -> Form:
+    """The inverse of DFT(n, norm)."""
+    return _dft(n, norm, True, fourier.IDFT)
+
+
+def _trigonometric(n: Any, type: int, norm: str | None, cls: Any) -> Form:
+    cls(2, type, norm)  # says what is wrong with type and norm
+    cosine = cls is trigonometric.DCT
+
+    def count(_: bool) -> Count:
+        sides = cls(2, type, norm)._ends()
+        ends = sum(w != 1.0 for side in sides for w in side)
+        if type == 1:
+            length = 2 * (n - 1 if cosine else n + 1)
+            return _plus(_fft(length, False), 2 * n + ends)
+        if type == 4:
+            products, sums = _fft(n / 2, True)
+            return 4 * products + 5 * n + ends, 2 * (products + sums) + 2 * n
+        return _plus(_fft(n, False), 3 * n + ends, n)
+
+    return Form((n, n), lambda _, dtype: cls(n, type, norm, dtype), count=count)
+
+
+@family("$n = 2^L$, $n > 2$; type 1: $n - 1 = 2^L$")
+def DCT(n: Any, type: int = 2, norm: str | None = None) -> Form:
+    """The cosine transform of a type from 1 to 4 (type 4: n is even)."""
+    return _trigonometric(n, type, norm, trigonometric.DCT)
+
+
+@family("$n = 2^L$, $n > 2$; type 1: $n + 1 = 2^L$")
+def DST(n: Any, type: int = 2, norm: str | None = None) -> Form:
+    """The sine transform of a type from 1 to 4 (type 4: n is even)."""
+    return _trigonometric(n, type, norm, trigonometric.DST)
+
+
+@family("$n = 2^L$")
+def Hadamard(n: Any, normalized: bool = False, order: str = "natural") -> Form:
+    """The Walsh-Hadamard matrix."""
+
+    def count(_: bool) -> Count:
+        from structmat.sized.functions import log2
+
+        return n if normalized else 0, n * log2(n)
+
+    return Form(
+        (n, n), lambda _, dtype: hadamard.Hadamard(n, normalized, order, dtype), count=count
+    )
+
+
+def _wavelet(n: Any, name: Any, levels: int | None) -> Form:
+    size = len(wavelet._taps(name))
+    rest = n / 2**levels if levels is not None else 1 << ((size - 1).bit_length() - 1)
+    return Form(
+        (n, n),
+        lambda _, dtype: wavelet.Wavelet(n, name, levels, dtype),
+        count=lambda _: (2 * size * (n - rest), 2 * (size - 1) * (n - rest)),
+    )
+
+
+@family("$n = 2^L$")
+def Haar(n: Any, levels: int | None = None) -> Form:
+    """The Haar transform; a wavelet of two taps."""
+    return _wavelet(n, "haar", levels)
+
+
+@family("$n = 2^L$, at least the number of taps")
+def Wavelet(n: Any, wavelet: str | tuple[float, ...] = "haar", levels: int | None = None) -> Form:
+    """The orthogonal wavelet transform of a periodic signal."""
+    return _wavelet(n, wavelet, levels)
+
+
+@family("$\\operatorname{fast}(k)$: least length $\\ge k$ with prime factors 2, 3, 5 only")
+def Toeplitz(m: Any, n: Any = None) -> Form:
+    """Constant along diagonals."""
+    n = m if n is None else n
+    return Form(
+        (m, n),
+        lambda t, _: toeplitz.Toeplitz(t["c"], t["r"]),
+        {"c": ((m,), n), "r": ((n,), n)},
+        _circular(_fast(m + n - 1)),
+    )
+
+
+@family("as Toeplitz")
+def Hankel(m: Any, n: Any = None) -> Form:
+    """Constant along antidiagonals."""
+    n = m if n is None else n
+    return Form(
+        (m, n),
+        lambda t, _: toeplitz.Hankel(t["c"], t["r"]),
+        {"c": ((m,), n), "r": ((n,), n)},
+        _circular(_fast(m + n - 1)),
+    )
+
+
+@family("$n = 2^L$, $n > 1$")
+def Circulant(n: Any) -> Form:
+    """Constant along diagonals that wrap around."""
+    return Form((n, n), lambda t, _: toeplitz.Circulant(t["c"]), {"c": ((n,), n)}, _circular(n))
+
+
+@family("kernel of $k \\le n$ entries")
+def Convolution(n: Any, *, size: Any, mode: str = "causal") -> Form:
+    """Convolution of n samples with a kernel of ``size`` entries."""
+    lengths = {
+        "causal": lambda: _fast(n + size - 1),
+        "full": lambda: _fast(n + size - 1),
+        "same": lambda: _fast(n + size // 2),
+        "circular": lambda: n,
+    }
+    if mode not in lengths:
+        raise ValueError(f"Convolution: mode {mode!r} is none of {', '.join(lengths)}")
+    return Form(
+        (n + size - 1 if mode == "full" else n, n),
+        lambda t, _: convolution.Convolution(t["kernel"], n, mode),
+        {"kernel": ((size,), size)},
+        _circular(lengths[mode]()),
+    )
