@@ -295,8 +295,10 @@ class _Emitter:
                 name += f".reshape(t, {b}, {p * size * q}).movedim(1, 0)"
             return f"{name}.reshape({b}, {p} * t, {size}, {q})"
 
-        text = node.op.gradient_text(operand(node.x, node.op.ins), operand(node.g, node.op.outs))
         shape = self.graph.shapes[node.w]
+        w = f"values[{node.w}].reshape({_tuple((b, *(node.op.values or ())))})"
+        operands = operand(node.x, node.op.ins), operand(node.g, node.op.outs), w
+        text = node.op.gradient_text(*operands)
         self.put(v, f"{text}.reshape({_tuple(shape)})", shape)
 
     def outer(self, v: int, x: int, g: int, spec: Einsum) -> None:

@@ -229,7 +229,10 @@ class Apply(Node):
 
 @dataclass(frozen=True)
 class Correlate(Gradient):
-    """Gradient of the values of an Apply: w[b] = sum over rows, p and q."""
+    """Gradient of the values of an Apply: w[b] = sum over rows, p and q.
+
+    It reads the values where the primitive is not linear in them.
+    """
 
     op: Primitive
     batch: int
@@ -414,13 +417,13 @@ def apply_torch(x: Tensor, w: Tensor | None, node: Apply) -> Tensor:
     return op(xs, w).reshape(x.shape[0], node.size)
 
 
-def correlate_torch(x: Tensor, g: Tensor, node: Correlate) -> Tensor:
-    """The gradient of the values with plain torch: x (t, n), g (t, m)."""
+def correlate_torch(x: Tensor, g: Tensor, w: Tensor, node: Correlate) -> Tensor:
+    """The gradient of the values w with plain torch: x (t, n), g (t, m)."""
     t = x.shape[0]
     b, p, q = node.batch, node.pre, node.post
     xs = x.reshape(t, b, p, node.op.ins, q).movedim(0, -1).reshape(b, p, node.op.ins, q * t)
     gs = g.reshape(t, b, p, node.op.outs, q).movedim(0, -1).reshape(b, p, node.op.outs, q * t)
-    return node.op.gradient(xs, gs)
+    return node.op.gradient(xs, gs, w.reshape(b, *(node.op.values or ())))
 
 
 def interpret(graph: Graph, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
@@ -448,8 +451,8 @@ def interpret(graph: Graph, inputs: Sequence[Tensor], values: Sequence[Tensor]) 
                 y = outer_torch(done[x], done[g], spec)
             case Apply(x=x, w=w):
                 y = apply_torch(done[x], None if w is None else values[w], node)
-            case Correlate(x=x, g=g):
-                y = correlate_torch(done[x], done[g], node)
+            case Correlate(x=x, g=g, w=w):
+                y = correlate_torch(done[x], done[g], values[w], node)
             case Permute(x=x, index=index):
                 y = done[x].index_select(1, index_tensor(index, x0.device))
             case Scalar(x=x, alpha=alpha):

@@ -24,6 +24,7 @@ from structmat.lowering.ir import (
     Gradient,
     Graph,
     Input,
+    Node,
     Outer,
     Permute,
     Scalar,
@@ -214,8 +215,14 @@ def _ordered(kernels: list[Kernel], graph: Graph) -> list[Kernel]:
 
 
 def _own_weights(graph: Graph, nodes: tuple[int, ...]) -> tuple[int, ...]:
-    found = (graph.nodes[v] for v in nodes)
-    return tuple(nd.w for nd in found if isinstance(nd, Contract | Apply) and nd.w is not None)
+    return tuple(w for v in nodes if (w := _weight(graph.nodes[v])) is not None)
+
+
+def _weight(node: Node) -> int | None:
+    """The values that a node reads."""
+    if isinstance(node, Contract | Apply):
+        return node.w
+    return node.w if isinstance(node, Correlate) and node.op.nonlinear else None
 
 
 def _pulled(

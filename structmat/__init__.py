@@ -19,6 +19,7 @@ from structmat.compose import (
 from structmat.cost import Cost, dim
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
@@ -36,6 +37,7 @@ from structmat.leaves.permutation import (
 from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
+from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Haar, Wavelet
 from structmat.lowering import Compiled, compile
 from structmat.operator import LinearOperator
@@ -51,6 +53,7 @@ __all__ = [
     "RDFT",
     "BlockDiagonal",
     "Butterfly",
+    "Cauchy",
     "Certificate",
     "Circulant",
     "Companion",
@@ -79,6 +82,7 @@ __all__ = [
     "Sum",
     "Toeplitz",
     "Transpose",
+    "Vandermonde",
     "Wavelet",
     "Zero",
     "__version__",

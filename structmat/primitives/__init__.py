@@ -6,7 +6,19 @@ gradient of its values carry it through every layer, as ``contract`` is carried.
 
 from structmat.primitives.base import Primitive
 from structmat.primitives.circular import Circular
+from structmat.primitives.differences import Differences
+from structmat.primitives.powers import Powers
 from structmat.primitives.real_fourier import RealFourier
 from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine
 
-__all__ = ["Circular", "Cosine", "Fourier", "Hadamards", "Primitive", "RealFourier", "Sine"]
+__all__ = [
+    "Circular",
+    "Cosine",
+    "Differences",
+    "Fourier",
+    "Hadamards",
+    "Powers",
+    "Primitive",
+    "RealFourier",
+    "Sine",
+]

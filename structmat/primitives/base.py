@@ -7,6 +7,8 @@ A primitive maps vectors of length ``ins`` to vectors of length ``outs``, with o
 
 where the leading dimensions of w broadcast against those of x. It is plain torch code that uses
 nothing but torch, math and the functions in ``helpers``: generated modules contain its source.
+``correlate(x, g, *args)`` is the gradient of the values; where y is not linear in w
+(``nonlinear``), it needs them too: ``correlate(x, g, w, *args)``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor
 __all__ = ["Primitive"]
 
 Function = Callable[..., Tensor]
+Helper = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Primitive:
 
     function: ClassVar[Function]
     correlate: ClassVar[Function | None] = None
-    helpers: ClassVar[tuple[Function, ...]] = ()
+    helpers: ClassVar[tuple[Helper, ...]] = ()
+    nonlinear: ClassVar[bool] = False
 
     @property
     def ins(self) -> int:
@@ -72,29 +76,31 @@ class Primitive:
         operands = (x,) if w is None else (x, w)
         return type(self).function(*operands, *self.args())
 
-    def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, g: Tensor, w: Tensor | None = None) -> Tensor:
         """The gradient of the values: x (b, p, ins, cols), g (b, p, outs, cols) -> (b, *values).
 
-        Sums over p and the columns; multiplies by the conjugate of x, as torch does.
+        Sums over p and the columns; multiplies by the conjugate of x, as torch does. The values
+        w (b, *values) are read where the primitive is not linear in them.
         """
         correlate = type(self).correlate
         assert correlate is not None
-        return correlate(x, g, *self.args())
+        operands = (x, g, w) if self.nonlinear else (x, g)
+        return correlate(*operands, *self.args())
 
     def text(self, x: str, w: str | None = None) -> str:
         """The call as source."""
         return self._text(type(self).function, [x] if w is None else [x, w])
 
-    def gradient_text(self, x: str, g: str) -> str:
+    def gradient_text(self, x: str, g: str, w: str) -> str:
         """The call of the gradient as source."""
         correlate = type(self).correlate
         assert correlate is not None
-        return self._text(correlate, [x, g])
+        return self._text(correlate, [x, g, w] if self.nonlinear else [x, g])
 
     def _text(self, function: Function, operands: list[str]) -> str:
         return f"{function.__name__}({', '.join([*operands, *map(repr, self.args())])})"
 
-    def functions(self) -> tuple[Function, ...]:
+    def functions(self) -> tuple[Helper, ...]:
         """Everything that generated source must contain, callees first."""
         own = (type(self).function, type(self).correlate)
         return (*type(self).helpers, *(f for f in own if f is not None))

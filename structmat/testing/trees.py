@@ -20,6 +20,7 @@ from torch import Tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
@@ -37,6 +38,7 @@ from structmat.leaves.permutation import (
 from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
+from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
 
@@ -215,7 +217,7 @@ class Grower:
             if m > 1 and m & (m - 1) == 0:
                 makers += [self.butterfly, self.hadamard]
         if self.transforms:
-            makers += [self.toeplitz, self.hankel]
+            makers += [self.toeplitz, self.hankel, self.cauchy, self.vandermonde]
             makers += [self.circulant, self.convolution, self.transform] if m == n else []
         return self.choose(makers)(m, n)
 
@@ -283,6 +285,14 @@ class Grower:
     def hankel(self, m: int, n: int) -> LinearOperator:
         """Hankel."""
         return Hankel(self.numbers(m), self.numbers(n))
+
+    def cauchy(self, m: int, n: int) -> LinearOperator:
+        """Cauchy; the nodes are at least 2 apart."""
+        return Cauchy(self.numbers(m), self.numbers(n) + 4)
+
+    def vandermonde(self, m: int, n: int) -> LinearOperator:
+        """Vandermonde of nodes no larger than 1."""
+        return Vandermonde(self.numbers(m) * 0.5, n)
 
     def circulant(self, m: int, n: int) -> LinearOperator:
         """Circulant, skew-circulant, or triangular."""

@@ -1,0 +1,104 @@
+"""Cauchy matrices.
+
+    C[i, j] = 1 / (s_i - t_j),    0 <= i < m, 0 <= j < n
+
+for nodes s, t that have no number in common. Displacement rank 1: diag(s) C - C diag(t) = 1 1^T.
+The transpose is the Cauchy matrix of the nodes (-t, -s).
+
+Cost: m n products and m (n - 1) sums per vector, as for a dense matrix, but only m + n numbers are
+stored: the matrix is made, multiplied and dropped in tiles, also in the backward pass. The exact
+algorithms with O(n log^2 n) operations go through polynomials and are unstable in floating point
+(Pan, Structured matrices and polynomials, 2001, section 3.1), so none is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from structmat.builder import Builder
+from structmat.leaves.toeplitz import join
+from structmat.operator import LinearOperator, as_tensor
+from structmat.primitives import Differences
+
+__all__ = ["Cauchy"]
+
+
+class Cauchy(LinearOperator):
+    """C[i, j] = 1 / (s_i - t_j).
+
+    Args:
+        s: nodes of the rows, (..., m), real or complex.
+        t: nodes of the columns, (..., n). Equal nodes give infinite entries; numbers are not looked
+            at, :meth:`check_nodes` does.
+
+    Raises:
+        TypeError: integer s or t.
+        ValueError: s or t has no dimension.
+
+    Cost: m n products per vector, storage m + n. Source: Golub and Van Loan, Matrix computations,
+    section 12.1.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> sm.Cauchy(torch.tensor([1.0, 2.0]), torch.tensor([0.0, -2.0])).to_dense()
+        tensor([[1.0000, 0.3333],
+                [0.5000, 0.2500]])
+    """
+
+    fields = ("s", "t")
+    event_dims: ClassVar[dict[str, int]] = {"s": 1, "t": 1}
+    s: Tensor
+    t: Tensor
+
+    def __init__(self, s: Any, t: Any) -> None:
+        self._init(
+            {"s": as_tensor(s, "Cauchy: nodes s", 1), "t": as_tensor(t, "Cauchy: nodes t", 1)}
+        )
+
+    def _shape(self) -> tuple[int, int]:
+        return self.s.shape[-1], self.t.shape[-1]
+
+    def _lower(self, g: Builder, x: Any) -> Any:
+        m, n = self.shape
+        if m == 0 or n == 0:
+            return g.zeros(x, m)
+        return g.apply(x, Differences(m, n), join(self.s, self.t))
+
+    def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return 1 / (self.s.to(dtype)[..., :, None] - self.t.to(dtype)[..., None, :])
+
+    def _transpose(self) -> LinearOperator:
+        return Cauchy(-self.t, -self.s)
+
+    def check_nodes(self) -> float:
+        """The least distance between a node of s and a node of t, in O(m n) time by tiles.
+
+        Returns:
+            The distance; infinity where there is no pair.
+
+        Raises:
+            ValueError: two nodes are equal, or a node is not a number.
+
+        Example:
+            >>> import torch, structmat as sm
+            >>> sm.Cauchy(torch.tensor([1.0, 2.0]), torch.tensor([0.5])).check_nodes()
+            0.5
+        """
+        least = float("inf")
+        s, t = self.s.detach(), self.t.detach()
+        step = max(1, (1 << 18) // max(1, t.numel()))
+        for i in range(0, s.shape[-1] if t.shape[-1] else 0, step):
+            gaps = (s[..., i : i + step, None] - t[..., None, :]).abs()
+            gap = gaps.min().item() if gaps.numel() else least
+            if not gap > 0:
+                *_, row, column = (gaps == 0).nonzero()[0].tolist() if gap == 0 else (i, -1)
+                where = f"s[..., {i + row}] == t[..., {column}]" if gap == 0 else "a node is nan"
+                raise ValueError(
+                    f"{self._label()}: {where}, so the matrix has entries that are no numbers; "
+                    "nodes of the rows and of the columns must differ"
+                )
+            least = min(least, gap)
+        return least

@@ -1,0 +1,171 @@
+"""Cauchy matrices 1 / (s_i - t_j), multiplied in tiles: no m x n matrix is ever stored.
+
+Tiles of 2^18 entries are made, multiplied and dropped: memory O(m + n) for each column, the time of
+a dense product. The matrix is not linear in its values (s, t); its derivatives have the same form,
+
+    d/ds 1 / (s - t)^p = -p / (s - t)^(p+1),    d/dt 1 / (s - t)^p = p / (s - t)^(p+1),
+
+so products with all the powers p are differentiable in tiles, to every order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.columns import columns_of, from_columns, no_columns
+
+__all__ = ["Differences"]
+
+
+def differences_tiles(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
+    """sum_j x_j / (s_i - t_j)^power; x (b, n, c), s (b, m), t (b, n) -> (b, m, c)."""
+    b, n, _ = x.shape
+    m, most = s.shape[1], 1 << 18
+    wide = min(n, most)
+    tall = max(1, most // (b * wide))
+    rows = []
+    for i in range(0, m, tall):
+        total = x.new_zeros(())
+        for j in range(0, n, wide):
+            tile = (s[:, i : i + tall, None] - t[:, None, j : j + wide]).reciprocal()
+            tile = tile if power == 1 else tile.pow(power)
+            part = tile @ x[:, j : j + wide]
+            total = part if j == 0 else total + part
+        rows.append(total)
+    return torch.cat(rows, 1)
+
+
+def differences_product(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
+    """The product in tiles, differentiable to every order."""
+    y: Tensor = DifferencesProduct.apply(x, s, t, power)  # type: ignore[no-untyped-call]
+    return y
+
+
+class DifferencesProduct(torch.autograd.Function):
+    """The product in tiles; its derivatives are such products again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
+        return differences_tiles(x, s, t, power)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.power = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, s, t = ctx.saved_tensors
+        power, product = ctx.power, differences_product
+        gx = gs = gt = None
+        if ctx.needs_input_grad[0]:
+            gx = product(g, t.conj(), s.conj(), power) * (-1) ** power
+        if ctx.needs_input_grad[1]:
+            gs = (g * product(x, s, t, power + 1).conj()).sum(-1) * -power
+        if ctx.needs_input_grad[2]:
+            back = product(g, t.conj(), s.conj(), power + 1) * (-1) ** (power + 1)
+            gt = (x.conj() * back).sum(-1) * power
+        return gx, gs, gt, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Any, ds: Any, dt: Any, _: Any) -> Tensor:
+        x, s, t = ctx.saved_tensors
+        power, product = ctx.power, differences_product
+        y = torch.zeros_like(s[..., None] * x[:, :1])
+        if dx is not None:
+            y = y + product(dx, s, t, power)
+        if ds is not None:
+            y = y - power * ds[..., None] * product(x, s, t, power + 1)
+        if dt is not None:
+            y = y + power * product(dt[..., None] * x, s, t, power + 1)
+        return y
+
+
+def differences(x: Tensor, w: Tensor, m: int, n: int, turned: bool) -> Tensor:
+    """sum_j x_j / (s_i - t_j) with w = (s, t); turned, sum_i x_i / (s_i - t_j)."""
+    if 0 in (m, n, x.numel(), w.numel()):
+        return no_columns(x, w, n if turned else m)
+    dtype = torch.promote_types(x.dtype, w.dtype)
+    x, w, lead, p = columns_of(x, w)
+    s, t = w[:, :m], w[:, m:]
+    if turned:
+        y = -differences_product(x, t, s, 1)
+    else:
+        y = differences_product(x, s, t, 1)
+    return from_columns(y, lead, p, dtype)
+
+
+def differences_gradient(x: Tensor, g: Tensor, w: Tensor, m: int, n: int, turned: bool) -> Tensor:
+    """The gradient of w = (s, t); x (b, p, ins, cols), g (b, p, outs, cols), w (b, m + n)."""
+    if 0 in (m, n, x.numel(), g.numel()):
+        return torch.zeros_like(w)
+    dtype = w.dtype
+    x, both, *_ = columns_of(x, w[:, None])
+    g, *_ = columns_of(g, w[:, None])
+    x, g = (g.conj(), x.conj()) if turned else (x, g)
+    s, t, product = both[:, :m], both[:, m:], differences_product
+    gs = -(g * product(x, s, t, 2).conj()).sum(-1)
+    gt = (x.conj() * product(g, t.conj(), s.conj(), 2)).sum(-1)
+    return torch.cat([gs, gt], -1).to(dtype)
+
+
+@dataclass(frozen=True)
+class Differences(Primitive):
+    """1 / (s_i - t_j).
+
+    Attributes:
+        m: length of s.
+        n: length of t.
+        turned: the transposed matrix.
+    """
+
+    m: int
+    n: int
+    turned: bool = False
+
+    function: ClassVar[Function] = staticmethod(differences)
+    correlate: ClassVar[Function | None] = staticmethod(differences_gradient)
+    helpers: ClassVar[tuple[Helper, ...]] = (
+        differences_tiles,
+        differences_product,
+        DifferencesProduct,
+        columns_of,
+        from_columns,
+        no_columns,
+    )
+    nonlinear: ClassVar[bool] = True
+
+    @property
+    def ins(self) -> int:
+        """Length of x."""
+        return self.m if self.turned else self.n
+
+    @property
+    def outs(self) -> int:
+        """Length of y."""
+        return self.n if self.turned else self.m
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """s and t."""
+        return (self.m + self.n,)
+
+    def args(self) -> tuple[Any, ...]:
+        """Sizes and direction."""
+        return self.m, self.n, self.turned
+
+    def transposed(self) -> Primitive:
+        """The other direction."""
+        return replace(self, turned=not self.turned)
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """Those of a dense product; the tiles are shared by the columns and not counted."""
+        return self.m * self.n, self.outs * max(self.ins - 1, 0)

@@ -1,0 +1,204 @@
+"""Vandermonde matrices z_i^j, multiplied in tiles: no m x n matrix is ever stored.
+
+Powers come in blocks of 64 columns, z^(a+b) = z^a z^b by doubling, and blocks are joined by
+Horner's rule in z^64, so that all but a 64th of the work is matrix products; memory is O(m + n) for
+each column, and a tile of 2^18 entries. The matrix is not linear in its values z; the derivative
+
+    (sum_j c_j z^j)' = sum_j (j + 1) c_(j+1) z^j
+
+has the same form, so products are differentiable in tiles, to every order.
+Source: Horner's rule in blocks, Paterson and Stockmeyer, On the number of nonscalar
+multiplications necessary to evaluate polynomials (1973).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.columns import columns_of, from_columns, no_columns
+
+__all__ = ["Powers"]
+
+
+def powers_block(z: Tensor, width: int) -> Tensor:
+    """(1, z, z^2, ...): z (b, m) -> (b, m, width)."""
+    block = torch.ones_like(z)[..., None]
+    step = z[..., None]
+    while block.shape[-1] < width:
+        block = torch.cat([block, block * step], -1)
+        step = step * step
+    return block[..., :width]
+
+
+def powers_tiles(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
+    """sum_j z_i^j x_j, x (b, n, c) -> (b, m, c); turned, (b, m, c) -> (b, n, c)."""
+    b, m = z.shape
+    width = min(64, n)
+    tall = max(64, (1 << 18) // (b * width))
+    starts = range(0, n, width)
+    found = []
+    for i in range(0, m, tall):
+        block = powers_block(z[:, i : i + tall], width)
+        step = block[..., -1:] * z[:, i : i + tall, None]
+        if turned:
+            scaled, parts = x[:, i : i + tall], []
+            for j in starts:
+                scaled = scaled * step if j else scaled
+                parts.append(block[..., : n - j].mT @ scaled)
+            found.append(torch.cat(parts, 1))
+        else:
+            y = x.new_zeros(())
+            for j in reversed(starts):
+                part = block[..., : n - j] @ x[:, j : j + width]
+                y = part if j == starts[-1] else y * step + part
+            found.append(y)
+    return sum(found[1:], found[0]) if turned else torch.cat(found, 1)
+
+
+def derived(x: Tensor) -> Tensor:
+    """Coefficients (j + 1) x_(j+1) of the derivative, along dimension 1."""
+    j = torch.arange(1, x.shape[1], device=x.device).to(x.dtype)
+    return x[:, 1:] * j[:, None]
+
+
+def powers_product(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
+    """The product in tiles, differentiable to every order."""
+    y: Tensor = PowersProduct.apply(x, z, n, turned)  # type: ignore[no-untyped-call]
+    return y
+
+
+class PowersProduct(torch.autograd.Function):
+    """The product in tiles; its derivatives are such products again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
+        return powers_tiles(x, z, n, turned)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, z, ctx.n, ctx.turned = inputs
+        ctx.save_for_backward(x, z)
+        ctx.save_for_forward(x, z)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, z = ctx.saved_tensors
+        n, product = ctx.n, powers_product
+        gx = gz = None
+        if ctx.needs_input_grad[0]:
+            gx = product(g, z.conj(), n, not ctx.turned)
+        if ctx.needs_input_grad[1]:
+            gz = powers_slope(x, g, z, n, ctx.turned)
+        return gx, gz, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Any, dz: Any, _: Any, __: Any) -> Tensor:
+        x, z = ctx.saved_tensors
+        n, turned, product = ctx.n, ctx.turned, powers_product
+        y = torch.zeros_like(x[:, :1] * z[:, :1, None])
+        if dx is not None:
+            y = y + product(dx, z, n, turned)
+        if dz is not None and n > 1:
+            if turned:
+                j = torch.arange(1, n, device=x.device).to(x.dtype)[:, None]
+                rise = product(dz[..., None] * x, z, n - 1, True) * j
+                y = y + torch.cat([torch.zeros_like(rise[:, :1]), rise], 1)
+            else:
+                y = y + dz[..., None] * product(derived(x), z, n - 1, False)
+        return y.expand(-1, n if turned else z.shape[1], -1)
+
+
+def powers_slope(x: Tensor, g: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
+    """The gradient of z (b, m) where g comes back from the product of x."""
+    if n < 2:
+        return torch.zeros_like(z)
+    product = powers_product
+    if turned:
+        return (x.conj() * product(derived(g), z.conj(), n - 1, False)).sum(-1)
+    return (g * product(derived(x), z, n - 1, False).conj()).sum(-1)
+
+
+def powers(x: Tensor, w: Tensor, m: int, n: int, turned: bool) -> Tensor:
+    """sum_j z_i^j x_j with w = z; turned, sum_i z_i^j x_i."""
+    if 0 in (m, n, x.numel(), w.numel()):
+        return no_columns(x, w, n if turned else m)
+    dtype = torch.promote_types(x.dtype, w.dtype)
+    x, z, lead, p = columns_of(x, w)
+    return from_columns(powers_product(x, z, n, turned), lead, p, dtype)
+
+
+def powers_gradient(x: Tensor, g: Tensor, w: Tensor, m: int, n: int, turned: bool) -> Tensor:
+    """The gradient of z; x (b, p, ins, cols), g (b, p, outs, cols), w (b, m)."""
+    if 0 in (m, n, x.numel(), g.numel()):
+        return torch.zeros_like(w)
+    dtype = w.dtype
+    x, z, *_ = columns_of(x, w[:, None])
+    g, *_ = columns_of(g, w[:, None])
+    return powers_slope(x, g, z, n, turned).to(dtype)
+
+
+@dataclass(frozen=True)
+class Powers(Primitive):
+    """z_i^j.
+
+    Attributes:
+        m: length of z.
+        n: how many powers, from 0 on.
+        turned: the transposed matrix.
+    """
+
+    m: int
+    n: int
+    turned: bool = False
+
+    function: ClassVar[Function] = staticmethod(powers)
+    correlate: ClassVar[Function | None] = staticmethod(powers_gradient)
+    helpers: ClassVar[tuple[Helper, ...]] = (
+        powers_block,
+        powers_tiles,
+        derived,
+        powers_slope,
+        powers_product,
+        PowersProduct,
+        columns_of,
+        from_columns,
+        no_columns,
+    )
+    nonlinear: ClassVar[bool] = True
+
+    @property
+    def ins(self) -> int:
+        """Length of x."""
+        return self.m if self.turned else self.n
+
+    @property
+    def outs(self) -> int:
+        """Length of y."""
+        return self.n if self.turned else self.m
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The nodes z."""
+        return (self.m,)
+
+    def args(self) -> tuple[Any, ...]:
+        """Sizes and direction."""
+        return self.m, self.n, self.turned
+
+    def transposed(self) -> Primitive:
+        """The other direction."""
+        return replace(self, turned=not self.turned)
+
+    def operations(self, complex_: bool) -> tuple[int, int]:
+        """Those of Horner's rule, a product and a sum an entry; the first column is ones."""
+        if self.n == 0 or self.m == 0:
+            return 0, 0
+        sums = self.n * (self.m - 1) if self.turned else self.m * (self.n - 1)
+        return self.m * (self.n - 1), sums
