@@ -42,6 +42,19 @@ from structmat.leaves.wavelet import Haar, Wavelet
 from structmat.lowering import Compiled, compile
 from structmat.operator import LinearOperator
 from structmat.projection import Certificate, Projection, project
+from structmat.properties import (
+    assume,
+    bandwidth,
+    displacement_rank,
+    is_diagonal,
+    is_hermitian,
+    is_psd,
+    is_real,
+    is_symmetric,
+    is_triangular,
+    is_unitary,
+    rank_bound,
+)
 from structmat.rules import Rule, Step, rules, simplify
 
 __all__ = [
@@ -86,13 +99,24 @@ __all__ = [
     "Wavelet",
     "Zero",
     "__version__",
+    "assume",
+    "bandwidth",
     "bit_reversal",
     "compile",
     "cyclic_shift",
     "dim",
     "direct_sum",
+    "displacement_rank",
+    "is_diagonal",
+    "is_hermitian",
+    "is_psd",
+    "is_real",
+    "is_symmetric",
+    "is_triangular",
+    "is_unitary",
     "kron",
     "project",
+    "rank_bound",
     "reversal",
     "rules",
     "simplify",

@@ -75,6 +75,8 @@ class LinearOperator:
     tensors: dict[str, Tensor]
     children: tuple[LinearOperator, ...]
     static: dict[str, Any]
+    assumed: frozenset[str] = frozenset()
+    """Properties that the user declared, see :func:`structmat.assume`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -125,6 +127,15 @@ class LinearOperator:
         """The same class with other parts, without checks (leaves of a pytree may be anything)."""
         new = object.__new__(type(self))
         new._init(tensors, children, static)
+        return new
+
+    def _assuming(self, names: frozenset[str]) -> Self:
+        """The same operator with these declared properties besides its own."""
+        if names <= self.assumed:
+            return self
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        object.__setattr__(new, "assumed", self.assumed | names)
         return new
 
     # what a subclass says ----------------------------------------------------------------------
@@ -219,9 +230,12 @@ class LinearOperator:
     @property
     def structure(self) -> Structure:
         """The expression without its numbers; equal structures compile to one kernel."""
+        static: list[tuple[str, Hashable]] = [(k, _hashable(v)) for k, v in self.static.items()]
+        if self.assumed:
+            static.append(("assumed", tuple(sorted(self.assumed))))
         return Structure(
             type(self).__name__,
-            tuple(sorted((k, _hashable(v)) for k, v in self.static.items())),
+            tuple(sorted(static)),
             tuple((k, tuple(t.shape), t.dtype) for k, t in self.tensors.items()),
             tuple(c.structure for c in self.children),
         )
@@ -241,6 +255,7 @@ class LinearOperator:
             static[k] = v
         return {
             "kind": type(self).__name__,
+            **({"assumed": sorted(self.assumed)} if self.assumed else {}),
             "static": static,
             "tensors": {
                 k: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
@@ -364,7 +379,10 @@ class LinearOperator:
         """The transpose, n x m."""
         from structmat.compose import Transpose
 
-        return self.children[0] if isinstance(self, Transpose) else Transpose(self)
+        if not isinstance(self, Transpose):
+            return Transpose(self)
+        turned = {"lower": "upper", "upper": "lower"}
+        return self.children[0]._assuming(frozenset(turned.get(k, k) for k in self.assumed))
 
     @property
     def mT(self) -> LinearOperator:
@@ -378,7 +396,7 @@ class LinearOperator:
 
     def conj(self) -> LinearOperator:
         """The entrywise conjugate; the operator itself where it is real."""
-        return self._conjugated({})
+        return self._conjugated({})._assuming(self.assumed)
 
     def _conjugated(self, memo: dict[int, Tensor]) -> LinearOperator:
         """``memo`` holds what each tensor became: shared tensors stay shared."""
@@ -388,7 +406,7 @@ class LinearOperator:
         static = {k: v.conjugate() if isinstance(v, complex) else v for k, v in self.static.items()}
         return self._replace(
             {k: memo.setdefault(id(t), t.conj()) for k, t in self.tensors.items()},
-            [c._conjugated(memo) for c in self.children],
+            [c._conjugated(memo)._assuming(c.assumed) for c in self.children],
             static,
         )
 
@@ -445,7 +463,7 @@ class LinearOperator:
             {k: fn(t) for k, t in self.tensors.items()},
             [c._map(fn, dtype) for c in self.children],
             static,
-        )
+        )._assuming(self.assumed)
 
     # meaning -----------------------------------------------------------------------------------
 
@@ -483,20 +501,23 @@ class LinearOperator:
         batch = "x".join(map(str, self.batch_shape))
         batch = f"batch {batch} of " if batch else ""
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"{self._label()}\n  {batch}{m}x{n} {dtype}, {c.params} params, {c.flops} flops"
+        known = f", assumed {', '.join(sorted(self.assumed))}" if self.assumed else ""
+        size = f"{batch}{m}x{n} {dtype}"
+        return f"{self._label()}\n  {size}, {c.params} params, {c.flops} flops{known}"
 
 
 def _flatten(op: LinearOperator) -> tuple[list[Any], Any]:
-    context = (type(op), tuple(op.tensors), len(op.children), tuple(op.static.items()))
+    static = tuple(op.static.items())
+    context = (type(op), tuple(op.tensors), len(op.children), static, op.assumed)
     return [*op.tensors.values(), *op.children], context
 
 
 def _unflatten(values: Any, context: Any) -> LinearOperator:
-    cls, names, _, static = context
+    cls, names, _, static, assumed = context
     values = list(values)
-    new = object.__new__(cls)
+    new: LinearOperator = object.__new__(cls)
     new._init(dict(zip(names, values, strict=False)), values[len(names) :], dict(static))
-    return new  # type: ignore[no-any-return]
+    return new._assuming(assumed)
 
 
 def _flatten_with_keys(op: LinearOperator) -> tuple[list[Any], Any]:
@@ -584,4 +605,4 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
     new = object.__new__(REGISTRY[kind])
     new._init(own, children, static)
     new._check()
-    return new
+    return new._assuming(frozenset(map(str, spec.get("assumed", ()))))

@@ -23,7 +23,9 @@ def _operands(name: str, ops: tuple[Any, ...], flatten: type | None = None) -> l
     for op in ops:
         if not isinstance(op, LinearOperator):
             raise TypeError(f"{name}: {type(op).__name__} is not an operator; wrap it: sm.Dense(W)")
-        out.extend(op.children if flatten is not None and isinstance(op, flatten) else [op])
+        # what is assumed about a nested sum is not true of its terms: it stays one term
+        flat = flatten is not None and isinstance(op, flatten) and not op.assumed
+        out.extend(op.children if flat else [op])
     return out
 
 

@@ -120,6 +120,7 @@ class _Run:
             if new is None:
                 break
             current = new
+        current = current._assuming(op.assumed)  # equal matrices have equal properties
         self.done[id(op)] = (op, current)
         self.done[id(current)] = (current, current)
         return current
@@ -128,6 +129,13 @@ class _Run:
         if not op.children or isinstance(op, ATOMIC):
             return op
         new = [self.normal(c) for c in op.children]
+        if isinstance(op, NARY):  # what is assumed about a nested sum must not keep it apart
+            new = [
+                c._replace(c.tensors, c.children, c.static)
+                if c.assumed and type(c) is type(op)
+                else c
+                for c in new
+            ]
         if all(a is b for a, b in zip(new, op.children, strict=True)):
             return op
         if isinstance(op, Scaled):
