@@ -467,11 +467,11 @@ class LinearOperator:
 
     # meaning -----------------------------------------------------------------------------------
 
-    def simplify(self) -> LinearOperator:
+    def simplify(self, *, batch: int = 1, materialize: bool = False) -> LinearOperator:
         """An equal expression that costs no more; see :func:`structmat.simplify`."""
         from structmat.rules import simplify
 
-        return simplify(self)
+        return simplify(self, batch=batch, materialize=materialize)
 
     def cost(self, batch: Any = 1) -> Cost:
         """Parameters, flops and compulsory bytes of ``A(x)`` for ``batch`` vectors.

@@ -415,11 +415,11 @@ def test_unknown_classes_are_left_alone_and_simplified_inside() -> None:
         def _transpose(self) -> sm.LinearOperator:
             return Twice(self.children[0].T)
 
-    op = Twice(Q @ Q.T @ W).T @ Q
+    op = Twice(Q @ Q.T @ K).T @ Q
     new = op.simplify()
     assert equal(new, op)
     assert [type(c).__name__ for c in new.children] == ["Twice", "Permutation"]
-    assert isinstance(new.children[0].children[0], sm.Dense)
+    assert isinstance(new.children[0].children[0], sm.KroneckerSparse)
 
 
 def _kron_cost(op: sm.Kronecker, order: tuple[int, ...]) -> int:

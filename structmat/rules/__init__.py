@@ -17,6 +17,7 @@ from structmat.rules import (  # isort: skip
     products as products,
     toeplitz as toeplitz,
     transforms as transforms,
+    association as association,
 )
 from structmat.rules.engine import fire, simplify
 from structmat.rules.table import Rule, Step, rule, rules

@@ -10,6 +10,7 @@ where that is smaller. Factors that are chainable from right to left multiply tr
 from __future__ import annotations
 
 from itertools import pairwise
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -52,19 +53,24 @@ def leaf_of(values: Tensor) -> LinearOperator:
 
 def factor_product(v: Tensor, w: Tensor) -> Tensor | None:
     """Values of the product of two factors, where it is a factor and has fewer numbers."""
-    new = _chained(v, w)
+    (a1, b, _, d1), (a2, _, c, d2) = v.shape[-4:], w.shape[-4:]
+    sides, cells = a1 * b * d1 * a2 * c * d2, gcd(a1, a2) * gcd(d1, d2)
+    if 0 in (*v.shape, *w.shape) or sides > cells * (v.numel() + w.numel()):
+        return None
+    new = chained(v, w)
     if new is None:
-        turned = _chained(w.transpose(-3, -2), v.transpose(-3, -2))
+        turned = chained(w.transpose(-3, -2), v.transpose(-3, -2))
         new = None if turned is None else turned.transpose(-3, -2)
     return new
 
 
-def _chained(v: Tensor, w: Tensor) -> Tensor | None:
+def chained(v: Tensor, w: Tensor) -> Tensor | None:
+    """Values of the product of two factors that are chainable from left to right."""
     (a1, b1, c1, d1), (a2, b2, c2, d2) = v.shape[-4:], w.shape[-4:]
     if 0 in (*v.shape, *w.shape) or a2 % a1 or d1 % d2 or (a1 * c1) % a2:
         return None
     f, e, r = a2 // a1, d1 // d2, a1 * c1 // a2
-    if b2 != r * e or a1 * b1 * e * f * c2 * d2 > v[..., 0].numel() * d1 + w[..., 0].numel() * d2:
+    if b2 != r * e:
         return None
     v, w = promoted(v, w)
     left = v.reshape(*v.shape[:-4], a1, b1, f, r, e, d2)

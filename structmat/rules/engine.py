@@ -4,7 +4,9 @@ At a node, the children are simplified first (but a transpose is pushed down bef
 beneath it is touched, and rules marked ``early`` come before the children too); then the rules for
 the node, for triples and for pairs of neighbours are tried in the order of the table. Pairs of
 factors with the smallest product come first, so that A B u is A (B u). The first accepted result
-replaces the node, and the node is looked at again.
+replaces the node, and the node is looked at again. Rules marked ``late`` weigh a node as a whole by
+its cost (:mod:`structmat.rules.association`). They come when no other rule fires anywhere, because
+what multiplying out frees depends on where else in the expression a tensor is still used.
 
 A result is accepted if it has the same shape, batch shape and dtype as what it replaces, and if
 :mod:`structmat.rules.measure` calls it progress. Termination: a child measures less than its
@@ -19,13 +21,13 @@ once and stay one object; a leaf that no rule touched keeps its tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, overload
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
-from structmat.rules.measure import Measurer
+from structmat.rules.measure import Weigher
 from structmat.rules.table import Rule, Step, candidates
 
 __all__ = ["fire", "simplify"]
@@ -36,11 +38,15 @@ ATOMIC = (Transpose, MonarchChain)
 
 
 @overload
-def simplify(op: LinearOperator, trace: Literal[False] = False) -> LinearOperator: ...
-@overload
-def simplify(op: LinearOperator, trace: Literal[True]) -> tuple[LinearOperator, list[Step]]: ...
 def simplify(
-    op: LinearOperator, trace: bool = False
+    op: LinearOperator, trace: Literal[False] = False, *, batch: int = 1, materialize: bool = False
+) -> LinearOperator: ...
+@overload
+def simplify(
+    op: LinearOperator, trace: Literal[True], *, batch: int = 1, materialize: bool = False
+) -> tuple[LinearOperator, list[Step]]: ...
+def simplify(
+    op: LinearOperator, trace: bool = False, *, batch: int = 1, materialize: bool = False
 ) -> LinearOperator | tuple[LinearOperator, list[Step]]:
     """An equal expression that needs no more flops and no more storage.
 
@@ -52,12 +58,17 @@ def simplify(
     Args:
         op: the expression.
         trace: also return the steps, in order.
+        batch: how many vectors the operator will be applied to at once: what one stored byte
+            weighs against a flop where a chain may be cut in several ways.
+        materialize: also multiply out what then takes more bytes, where the flops saved on the
+            batch are more than the bytes gained.
 
     Returns:
         The simplified operator; with ``trace=True`` a pair of it and the list of steps.
 
     Raises:
-        TypeError: op is not an operator, or its sizes are symbols.
+        TypeError: op is not an operator, its sizes are symbols, or batch is not an integer.
+        ValueError: batch is less than 1.
 
     Example:
         >>> import torch, structmat as sm
@@ -68,14 +79,24 @@ def simplify(
         >>> A, steps = sm.simplify(2 * sm.Dense(torch.ones(2, 3)).T, trace=True)
         >>> [step.rule.name for step in steps]
         ['transpose_of_leaf', 'scalar_into_numbers']
+        >>> M = sm.Monarch(torch.ones(4, 4, 4), torch.ones(4, 4, 4))
+        >>> (M @ M @ M).simplify().cost()
+        Cost(params=128, flops=672, bytes=640)
+        >>> sm.simplify(M @ M @ M, batch=64, materialize=True)
+        Dense(16x16)
+          16x16 float32, 256 params, 496 flops
     """
     if not isinstance(op, LinearOperator):
         raise TypeError(
             f"simplify needs an operator, got {type(op).__name__}; wrap it: sm.Dense(W)"
         )
     op._require_numbers()
-    run = _Run()
-    out = run.normal(op)
+    if isinstance(batch, bool) or not isinstance(batch, int):
+        raise TypeError(f"simplify: batch is {batch!r}; it counts vectors, such as batch=64")
+    if batch < 1:
+        raise ValueError(f"simplify: batch is {batch}; it needs at least one vector")
+    run = _Run(Weigher(batch, materialize))
+    out = run.settled(run.normal(op))
     return (out, run.steps) if trace else out
 
 
@@ -99,10 +120,12 @@ def fire(rule: Rule, op: LinearOperator) -> LinearOperator | None:
 class _Run:
     """The state of one simplification."""
 
-    def __init__(self) -> None:
-        self.measure = Measurer()
+    def __init__(self, weigher: Weigher | None = None) -> None:
+        self.weigher = weigher or Weigher()
+        self.measure = self.weigher.measure
         self.steps: list[Step] = []
         self.done: dict[int, tuple[LinearOperator, LinearOperator]] = {}
+        self.weighed: dict[int, tuple[LinearOperator, LinearOperator]] = {}
         # keyed by identity, so the operators are kept: a name must not be used again
         self.failed: dict[tuple[object, ...], tuple[LinearOperator, ...]] = {}
         self.applied: dict[tuple[object, ...], tuple[object, LinearOperator | None]] = {}
@@ -115,7 +138,7 @@ class _Run:
         while True:
             new = self.step(current, early=True)
             if new is None:
-                current = self.with_children(current)
+                current = self.with_children(current, self.normal)
                 new = self.step(current)
             if new is None:
                 break
@@ -125,10 +148,38 @@ class _Run:
         self.done[id(current)] = (current, current)
         return current
 
-    def with_children(self, op: LinearOperator) -> LinearOperator:
+    def settled(self, op: LinearOperator) -> LinearOperator:
+        """The fixpoint, also of the rules that weigh, from a fixpoint of the others."""
+        while True:
+            self.weigher.look_at(op)
+            self.weighed.clear()
+            new = self.weighed_below(op)
+            if new is op:
+                return op
+            op = new
+
+    def weighed_below(self, op: LinearOperator) -> LinearOperator:
+        """One round, with the uses of tensors counted before it."""
+        if id(op) in self.weighed:
+            return self.weighed[id(op)][1]
+        current = op
+        while True:
+            new: LinearOperator | None = self.with_children(current, self.weighed_below)
+            if new is current:
+                new = self.weigh(current)
+            if new is None:
+                break
+            current = self.normal(new)
+        self.weighed[id(op)] = (op, current)
+        self.weighed[id(current)] = (current, current)
+        return current
+
+    def with_children(
+        self, op: LinearOperator, made: Callable[[LinearOperator], LinearOperator]
+    ) -> LinearOperator:
         if not op.children or isinstance(op, ATOMIC):
             return op
-        new = [self.normal(c) for c in op.children]
+        new = [made(c) for c in op.children]
         if isinstance(op, NARY):  # what is assumed about a nested sum must not keep it apart
             new = [
                 c._replace(c.tensors, c.children, c.static)
@@ -155,6 +206,8 @@ class _Run:
                 if new is not None and self.accepts(op, new, op, new):
                     self.steps.append(Step(rule, op, new))
                     return new
+        if only is not None and only.late:
+            return self.weigh(op, only)
         if not isinstance(op, NARY):
             return None
         kind: type[LinearOperator] = type(op)
@@ -176,6 +229,16 @@ class _Run:
             self.failed[key] = window
         return None
 
+    def weigh(self, op: LinearOperator, only: Rule | None = None) -> LinearOperator | None:
+        """The first accepted result of a rule that weighs the whole node."""
+        for rule in candidates(None, (type(op),), late=True):
+            if only is None or rule is only:
+                new = rule.apply(op, self.weigher)
+                if new is not None and self.accepts(op, new, op, new, self.weigher.materialize):
+                    self.steps.append(Step(rule, op, new))
+                    return new
+        return None
+
     def apply(self, rule: Rule, window: tuple[LinearOperator, ...]) -> LinearOperator | None:
         """What the rule makes of these very operators, computed once."""
         key = (rule.name, *map(id, window))
@@ -189,13 +252,17 @@ class _Run:
         new: LinearOperator,
         before: LinearOperator,
         after: LinearOperator,
+        grows: bool = False,
     ) -> bool:
-        """Whether ``new`` may stand for ``old``, which turns the node ``before`` into ``after``."""
+        """Whether ``new`` may stand for ``old``, which turns the node ``before`` into ``after``.
+
+        ``grows``: the storage may grow.
+        """
         return (
             new.shape == old.shape
             and new.strong_dtype == old.strong_dtype
             and new.batch_shape == old.batch_shape
-            and self.measure(before).accepts(self.measure(after))
+            and self.measure(before).accepts(self.measure(after), grows)
         )
 
 

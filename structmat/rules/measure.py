@@ -26,6 +26,7 @@ The triples are natural numbers, so there is no infinite sequence of steps (see
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.permutation import Permutation
 from structmat.operator import LinearOperator
 
-__all__ = ["Measure", "Measurer", "flops"]
+__all__ = ["Measure", "Measurer", "Weigher", "flops"]
 
 LEAF_WEIGHT: dict[type[LinearOperator], int] = {
     Identity: 2,
@@ -59,10 +60,14 @@ class Measure(NamedTuple):
     weight: int
     flops: int
 
-    def accepts(self, after: Measure) -> bool:
-        """Whether a step from here to ``after`` is progress and makes nothing dearer."""
-        dearer = after.flops > self.flops or after.work > self.work or after.stored > self.stored
-        return not dearer and after[:3] < self[:3]
+    def accepts(self, after: Measure, grows: bool = False) -> bool:
+        """Whether a step from here to ``after`` is progress and makes nothing dearer.
+
+        ``grows``: the bytes stored may grow, if the work shrinks.
+        """
+        dearer = after.flops > self.flops or after.work > self.work
+        larger = after.stored > self.stored and not grows
+        return not (dearer or larger) and after[:3] < self[:3]
 
 
 def flops(op: LinearOperator) -> int:
@@ -118,6 +123,65 @@ class Measurer:
                 proper = flops(op)
                 work = max(work, proper)
         return Measure(work, stored, weight, proper)
+
+
+class Weigher:
+    """What rules that choose by cost go by: whether to multiply out.
+
+    Args:
+        batch: how many vectors the operator is applied to.
+        materialize: whether the storage may grow where the flops saved on the batch are more.
+    """
+
+    def __init__(self, batch: int = 1, materialize: bool = False) -> None:
+        self.batch = batch
+        self.materialize = materialize
+        self.measure = Measurer()
+        self._root: LinearOperator | None = None
+        self._uses = Counter[int]()
+
+    def look_at(self, root: LinearOperator) -> None:
+        """Take this for the whole expression: what is used elsewhere in it is not freed."""
+        self._root = root  # kept, so that the identities of its tensors stay theirs
+        self._uses = uses(root)
+
+    def price(self, flops: int, stored: int) -> int:
+        """What so many flops and bytes cost."""
+        return self.batch * flops + stored
+
+    def pays(self, flops: int, stored: int, lazy_flops: int, lazy_stored: int) -> bool:
+        """Whether multiplying out is cheaper, and needs not more of either."""
+        saved, freed = lazy_flops - flops, lazy_stored - stored
+        return saved >= 0 and self.price(saved, freed) > 0 and (self.materialize or freed >= 0)
+
+    def uses(self, name: object) -> int:
+        """How often the whole expression uses the tensor of this identity, if it is one of its."""
+        return self._uses.get(name, 0) if isinstance(name, int) else 0
+
+    def freed(self, op: LinearOperator) -> int:
+        """The bytes of the tensors that only ``op`` uses."""
+        own = uses(op)
+        tensors = {id(t): t for t in op.parameters()}
+        return sum(
+            t.numel() * t.element_size() for k, t in tensors.items() if own[k] >= self._uses[k]
+        )
+
+
+def uses(op: LinearOperator) -> Counter[int]:
+    """How often each tensor is used, by identity; an operator counts once a place in a parent."""
+    nodes, places = {id(op): op}, Counter({id(op): 1})
+    waiting = [op]
+    while waiting:
+        for child in waiting.pop().children:
+            places[id(child)] += 1
+            if id(child) not in nodes:
+                nodes[id(child)] = child
+                waiting.append(child)
+    out = Counter[int]()
+    for k, node in nodes.items():
+        for t in node.tensors.values():
+            out[id(t)] += places[k]
+    return out
 
 
 def _kronecker(op: Kronecker, flops: list[int], least: int) -> int:

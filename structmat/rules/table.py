@@ -40,6 +40,8 @@ class Rule:
         classes: the classes it may match, one entry an operand.
         early: also tried before the children are simplified. For rules that recognise equal
             operators by their tensors, and for those that make work on the children needless.
+        late: tried on a node when no other rule fires; for rules that weigh the whole node, by
+            the :class:`structmat.rules.measure.Weigher` that they take as a second argument.
         build: how :meth:`example` makes its expression.
         exact: whether integers stay integers; not where numbers pass through a Fourier transform.
 
@@ -61,6 +63,7 @@ class Rule:
     early: bool = field(repr=False)
     build: Build = field(repr=False)
     exact: bool = field(default=True, repr=False)
+    late: bool = field(default=False, repr=False)
 
     def example(self, seed: int = 0) -> LinearOperator:
         """An expression at whose root the rule fires, with entries in {-1, 0, 1}, float64.
@@ -101,6 +104,7 @@ def rule(
     inside: type[LinearOperator] | None = None,
     source: str = "definition",
     early: bool = False,
+    late: bool = False,
     exact: bool = True,
     example: Build,
 ) -> Callable[[Apply], Apply]:
@@ -111,6 +115,7 @@ def rule(
         inside: parent of the operands; None for a rule on a single node.
         source: reference.
         early: also try it before the children are simplified.
+        late: try it only when no other rule fires.
         exact: False for rules whose numbers pass through a Fourier transform.
         example: from a seeded generator to an expression at whose root the rule fires.
 
@@ -122,7 +127,9 @@ def rule(
         statement = (fn.__doc__ or "").strip().split("\n")[0].rstrip(".")
         if not statement or any(r.name == fn.__name__ for r in TABLE):
             raise ValueError(f"rule {fn.__name__}: needs a docstring, and a name of its own")
-        about = Rule(fn.__name__, statement, source, fn, inside, classes, early, example, exact)
+        about = Rule(
+            fn.__name__, statement, source, fn, inside, classes, early, example, exact, late
+        )
         TABLE.append(about)
         MATCHES.clear()
         return fn
@@ -134,15 +141,17 @@ def candidates(
     inside: type[LinearOperator] | None,
     kinds: tuple[type[LinearOperator], ...],
     early: bool = False,
+    late: bool = False,
 ) -> tuple[Rule, ...]:
     """The rules that may match operands of these classes, in the order of the table."""
-    key = (inside, kinds, early)
+    key = (inside, kinds, early, late)
     if key not in MATCHES:
         MATCHES[key] = tuple(
             r
             for r in TABLE
             if r.inside is inside
             and (r.early or not early)
+            and r.late == late
             and len(r.classes) == len(kinds)
             and all(issubclass(k, c) for k, c in zip(kinds, r.classes, strict=True))
         )
