@@ -5,12 +5,13 @@ contiguous: a permutation of digits is then a view, and each contraction is one 
 
     [parallel, out, reduced] @ [parallel, reduced, t] -> [parallel, out, t]
 
-that reads its operands through strides. Contractions without parallel digits keep rows (t, n) as
-rows, and so does a result of few or of large blocks, whose rows are joined from runs of the
-outputs; the rows of many small blocks come from one transposition at the end. (Which is faster was
-measured: one transposed copy reads a cache line a number, joined rows write runs as long as a
-block, and products of rows with a small block are slow.) Rows whose last digit is parallel give
-bmm no unit stride, and it would copy block by block: they are copied once, blocks first.
+that reads its operands through strides. Values that no parallel digit distinguishes multiply in
+place where those digits lead: I (x) A (x) I moves nothing. Contractions without parallel digits
+keep rows (t, n) as rows, and so does a result of few or of large blocks, whose rows are joined from
+runs of the outputs; the rows of many small blocks come from one transposition at the end. (Which is
+faster was measured: one transposed copy reads a cache line a number, joined rows write runs as long
+as a block, and products of rows with a small block are slow.) Rows whose last digit is parallel
+give bmm no unit stride, and it would copy block by block: they are copied once, blocks first.
 
 Columns, inputs (n, t) and results (m, t), are features first already: nothing is transposed.
 """
@@ -42,6 +43,7 @@ from structmat.lowering.plan import Plan
 
 __all__ = ["emit_torch"]
 
+FEW_COLUMNS = 8
 FEW_BLOCKS = 8
 LARGE_BLOCK = 16
 """Up to so many blocks, or of so many outputs, a result is joined from rows."""
@@ -203,6 +205,10 @@ class _Emitter:
         if not shared and not self.columns and (ends or (not batch and x in self.in_rows)):
             self.contract_rows(v, x, w, spec, batch)
             return
+        first = _leading(spec, shared)
+        if first and not batch:
+            self.contract_in_place(v, x, w, spec, first)
+            return
         xs = self.blocks(x, spec, spec.x, order)
         ws = _permute(w, spec.w, [*batch, *spec.out, *spec.reduced])
         lead = [b] if batch else []
@@ -213,6 +219,22 @@ class _Emitter:
         if spec.shape(made) != (*lead, o) or shared:
             text += f".reshape({_list(spec.shape(made))}t)"
         self.put(v, _permute(text, made, list(spec.y), keep_last=True), spec.shape(spec.y))
+
+    def contract_in_place(self, v: int, x: int, w: str, spec: Einsum, first: int) -> None:
+        """w @ [leading, reduced, trailing t] -> [leading, out, trailing t]: nothing moves."""
+        lead, trail = spec.y[:first], spec.y[first + len(spec.out) :]
+        p, o, r, s = (math.prod(spec.shape(ds)) for ds in (lead, spec.out, spec.reduced, trail))
+        xs = self.shaped(x, spec.shape(spec.x))
+        xs = _view(xs, spec.shape(spec.x), [p, r], "t" if s == 1 else f"{s} * t")
+        into = [*spec.out, *spec.reduced]
+        ws = _view(_permute(w, spec.w, into), spec.shape(into), [o, r])
+        text = f"({ws} @ {xs})"
+        if s < FEW_COLUMNS:  # many products with few columns are slow: one of many rows instead
+            many = f"t >= {FEW_COLUMNS}" if s == 1 else f"{s} * t >= {FEW_COLUMNS}"
+            text = f"({ws} @ {xs} if {many} else ({xs}.mT @ {ws}.mT).mT)"
+        if spec.shape(spec.y) != (p, o):
+            text += f".reshape({_list(spec.shape(spec.y))}t)"
+        self.put(v, text, spec.shape(spec.y))
 
     def contract_rows(self, v: int, x: int, w: str, spec: Einsum, batch: tuple[int, ...]) -> None:
         """[parallel, t, reduced] @ [parallel, reduced, out], joined to rows (t, m)."""
@@ -315,6 +337,16 @@ class _Emitter:
         if spec.shape(made) != (b, o, r):
             text += f".reshape({_tuple(spec.shape(made))})"
         self.put(v, _permute(text, made, list(spec.w)), spec.shape(spec.w))
+
+
+def _leading(spec: Einsum, shared: tuple[int, ...]) -> int:
+    """How many shared digits lead x and y alike, the rest of them trailing; 0 for other orders."""
+    first = 0
+    while spec.x[first : first + 1] == spec.y[first : first + 1] and spec.x[first] in shared:
+        first += 1
+    lead, trail = shared[:first], shared[first:]
+    fits = spec.x == (*lead, *spec.reduced, *trail) and spec.y == (*lead, *spec.out, *trail)
+    return first if fits else 0
 
 
 def _list(sizes: tuple[int, ...] | list[int]) -> str:
