@@ -39,6 +39,17 @@ from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Haar, Wavelet
+from structmat.linalg import (
+    det,
+    diagonal,
+    eigvals,
+    eigvalsh,
+    logdet,
+    norm,
+    slogdet,
+    svdvals,
+    trace,
+)
 from structmat.lowering import Compiled, compile
 from structmat.operator import LinearOperator
 from structmat.projection import Certificate, Projection, project
@@ -104,9 +115,13 @@ __all__ = [
     "bit_reversal",
     "compile",
     "cyclic_shift",
+    "det",
+    "diagonal",
     "dim",
     "direct_sum",
     "displacement_rank",
+    "eigvals",
+    "eigvalsh",
     "is_diagonal",
     "is_hermitian",
     "is_psd",
@@ -115,12 +130,17 @@ __all__ = [
     "is_triangular",
     "is_unitary",
     "kron",
+    "logdet",
+    "norm",
     "project",
     "rank_bound",
     "reversal",
     "rules",
     "simplify",
     "sized",
+    "slogdet",
     "stride_permutation",
+    "svdvals",
     "testing",
+    "trace",
 ]

@@ -1,0 +1,46 @@
+"""Linear algebra by structure: what ``torch.linalg`` computes, without the dense matrix.
+
+Determinants, traces, diagonals, eigenvalues, singular values, norms. Each function returns a
+tensor, with the batch dimensions of the operator in front; with ``return_method=True`` it returns
+an :class:`Answer` (value, method, error) that names how the value was found, exact or dense or
+iterative. An estimate from random vectors is made only when asked for by name, and always comes as
+an Answer with its standard error.
+
+Each function is a rule by class (``functools.singledispatch``) that a class of your own can join:
+:func:`trace_of`, :func:`diagonal_of`, :func:`slogdet_of`, :func:`eigvals_of`, :func:`svdvals_of`,
+:func:`frobenius_of`, :func:`column_sums_of`, and :func:`entries_of`, from which most of the others
+follow.
+"""
+
+from structmat.linalg.answer import Answer
+from structmat.linalg.determinant import SignLog, det, logdet, slogdet, slogdet_of
+from structmat.linalg.diagonal import diagonal, diagonal_of
+from structmat.linalg.entries import Entries, entries_of
+from structmat.linalg.norm import column_sums_of, frobenius_of, norm, spectral_of
+from structmat.linalg.singular import svdvals, svdvals_of
+from structmat.linalg.spectrum import eigvals, eigvals_of, eigvalsh
+from structmat.linalg.trace import trace, trace_of
+
+__all__ = [
+    "Answer",
+    "Entries",
+    "SignLog",
+    "column_sums_of",
+    "det",
+    "diagonal",
+    "diagonal_of",
+    "eigvals",
+    "eigvals_of",
+    "eigvalsh",
+    "entries_of",
+    "frobenius_of",
+    "logdet",
+    "norm",
+    "slogdet",
+    "slogdet_of",
+    "spectral_of",
+    "svdvals",
+    "svdvals_of",
+    "trace",
+    "trace_of",
+]

@@ -1,0 +1,444 @@
+"""Determinants by structure, in logarithms, so that those of huge products do not overflow.
+
+    det(A B) = det A det B            det(A (x) B) = det(A)^q det(B)^p   for p x p and q x q
+    det(alpha A) = alpha^n det A      det(A + U V) = det A det(I + V A^-1 U)
+    det P = (-1)^(n - cycles)         det Z_f(c) = prod of FFT(c_k phi^k), phi^n = f
+    det M = prod det L_j prod det R_k for a Monarch matrix of square blocks
+    det of a square product through a dimension below n is 0
+
+Transforms: a cosine or sine transform of n points has sign (-1)^floor(n / 2) in all of its types;
+the eigenvalues of the Fourier matrix are known with their multiplicities (McClellan and Parks,
+Eigenvalue and eigenvector decomposition of the discrete Fourier transform, 1972); a level of a
+wavelet transform is block circulant with the polyphase matrices of its filters. Everything else is
+an LU factorisation of the dense matrix, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.index import IndexMap
+from structmat.leaves.block import BlockDiagonal, KroneckerSparse
+from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.convolution import Convolution
+from structmat.leaves.dense import Dense, LowRank
+from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.fourier import DFT
+from structmat.leaves.hadamard import Hadamard, sequency_order
+from structmat.leaves.monarch import Monarch
+from structmat.leaves.permutation import Permutation
+from structmat.leaves.toeplitz import Circulant
+from structmat.leaves.trigonometric import Trigonometric
+from structmat.leaves.wavelet import Wavelet
+from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
+from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.diagonals import is_diagonal, weighted
+from structmat.linalg.entries import flat, scalar
+from structmat.linalg.spectrum import circulant_spectrum, convolution_spectrum, eigvals_of
+from structmat.operator import LinearOperator
+
+__all__ = ["SignLog", "det", "logdet", "slogdet", "slogdet_of"]
+
+
+class SignLog(NamedTuple):
+    """sign * exp(logabsdet): a determinant that does not overflow."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+@overload
+def slogdet(A: LinearOperator, *, return_method: Literal[False] = ...) -> SignLog: ...
+@overload
+def slogdet(A: LinearOperator, *, return_method: Literal[True]) -> Answer[SignLog]: ...
+def slogdet(A: LinearOperator, *, return_method: bool = False) -> SignLog | Answer[SignLog]:
+    """Sign (or phase) and logarithm of the modulus of the determinant.
+
+    Args:
+        A: square operator.
+        return_method: return an :class:`structmat.linalg.Answer` that names the method.
+
+    Returns:
+        (sign, logabsdet), each of shape batch_shape, as ``torch.linalg.slogdet``; (0, -inf) where
+        the structure shows that A is singular.
+
+    Raises:
+        TypeError: A is no operator.
+        ValueError: A is not square.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> D = sm.Diagonal(torch.full((1000,), 1e30, dtype=torch.float64))
+        >>> round(float(sm.slogdet(D @ D @ D).logabsdet))
+        207233
+    """
+    if not isinstance(A, LinearOperator):
+        not_an_operator("slogdet", A)
+    need_square("slogdet", A)
+    found = slogdet_of(A, like(A))
+    value = SignLog(spread(found.value.sign, A, 0), spread(found.value.logabsdet, A, 0))
+    return Answer(value, found.method) if return_method else value
+
+
+@overload
+def logdet(A: LinearOperator, *, return_method: Literal[False] = ...) -> Tensor: ...
+@overload
+def logdet(A: LinearOperator, *, return_method: Literal[True]) -> Answer[Tensor]: ...
+def logdet(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[Tensor]:
+    """The logarithm of the determinant: nan where a real determinant is negative.
+
+    Args:
+        A: square operator.
+        return_method: return an :class:`structmat.linalg.Answer` that names the method.
+
+    Returns:
+        Tensor of shape batch_shape, as ``torch.logdet``.
+
+    Raises:
+        TypeError: A is no operator.
+        ValueError: A is not square.
+
+    Example:
+        >>> import torch, structmat as sm
+        >>> sm.logdet(sm.kron(sm.Identity(3), sm.Diagonal(torch.tensor([1.0, 2.0]))))
+        tensor(2.0794)
+    """
+    (sign, size), method = _found(A, "logdet")
+    if sign.is_complex():
+        value = torch.complex(size, sign.angle())
+    else:
+        value = torch.where(sign < 0, torch.full_like(size, math.nan), size)
+    return Answer(value, method) if return_method else value
+
+
+@overload
+def det(A: LinearOperator, *, return_method: Literal[False] = ...) -> Tensor: ...
+@overload
+def det(A: LinearOperator, *, return_method: Literal[True]) -> Answer[Tensor]: ...
+def det(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[Tensor]:
+    """The determinant; where it may overflow, take :func:`slogdet`.
+
+    Args:
+        A: square operator.
+        return_method: return an :class:`structmat.linalg.Answer` that names the method.
+
+    Returns:
+        Tensor of shape batch_shape, as ``torch.linalg.det``.
+
+    Raises:
+        TypeError: A is no operator.
+        ValueError: A is not square.
+
+    Example:
+        >>> import structmat as sm
+        >>> sm.det(sm.cyclic_shift(4, 1))
+        tensor(-1.)
+    """
+    (sign, size), method = _found(A, "det")
+    value = sign * size.exp()
+    return Answer(value, method) if return_method else value
+
+
+def _found(A: LinearOperator, function: str) -> tuple[SignLog, str]:
+    if not isinstance(A, LinearOperator):
+        not_an_operator(function, A)
+    need_square(function, A)
+    found = slogdet(A, return_method=True)
+    return found.value, found.method
+
+
+# the rule ---------------------------------------------------------------------------------------
+
+
+@singledispatch
+def slogdet_of(op: LinearOperator, to: Tensor) -> Answer[SignLog]:
+    """The rule behind :func:`slogdet`; register a class of your own for its structure."""
+    simpler = op.simplify()
+    if type(simpler) is not type(op):
+        found = slogdet_of(simpler, to)
+        return Answer(found.value, name("simplified", [found.method]))
+    return _lu(op._dense(to.dtype, to.device), "dense LU")
+
+
+def _lu(matrix: Tensor, method: str) -> Answer[SignLog]:
+    return Answer(SignLog(*torch.linalg.slogdet(matrix)), method)
+
+
+def _constant(to: Tensor, sign: complex, size: float, method: str) -> Answer[SignLog]:
+    size_ = torch.tensor(size, dtype=to.abs().dtype, device=to.device)
+    return Answer(SignLog(to.new_tensor(sign), size_), method)
+
+
+def _entries(d: Tensor, method: str) -> Answer[SignLog]:
+    """The determinant of a diagonal, or of a spectrum."""
+    return Answer(SignLog(torch.sgn(d).prod(-1), d.abs().log().sum(-1)), method)
+
+
+def _spectrum(values: Tensor, to: Tensor, method: str) -> Answer[SignLog]:
+    """As for a diagonal; the determinant of a real matrix is real."""
+    found = _entries(values, method)
+    if to.is_complex() or not values.is_complex():
+        return Answer(SignLog(found.value.sign.to(to), found.value.logabsdet), method)
+    return Answer(SignLog(torch.sgn(found.value.sign.real), found.value.logabsdet), method)
+
+
+def power(sign: Tensor, k: int) -> Tensor:
+    """sign ** k, for a unit or zero."""
+    if sign.is_complex():
+        return torch.polar(sign.abs(), sign.angle() * k)
+    return sign if k % 2 else sign * sign
+
+
+def _times(parts: Sequence[tuple[Answer[SignLog], int]], how: str) -> Answer[SignLog]:
+    """The product of determinants, each to a positive power."""
+    sign, size = (
+        power(parts[0][0].value.sign, parts[0][1]),
+        parts[0][0].value.logabsdet * parts[0][1],
+    )
+    for part, k in parts[1:]:
+        sign = sign * power(part.value.sign, k)
+        size = size + part.value.logabsdet * k
+    return Answer(SignLog(sign, size), name(how, (p.method for p, _ in parts)))
+
+
+def parity(index: IndexMap) -> int:
+    """The sign of a permutation, from its number of cycles."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = index.size
+    if n == 0:
+        return 1
+    edges = coo_array((np.ones(n, dtype=np.int8), (np.arange(n), index.array())), shape=(n, n))
+    cycles = connected_components(edges, directed=False, return_labels=False)
+    return -1 if (n - int(cycles)) % 2 else 1
+
+
+# leaves -----------------------------------------------------------------------------------------
+
+
+@slogdet_of.register
+def _(op: Identity, to: Tensor) -> Answer[SignLog]:
+    return _constant(to, 1, 0.0, "identity")
+
+
+@slogdet_of.register
+def _(op: Zero, to: Tensor) -> Answer[SignLog]:
+    return _singular(to, "zero") if op.n else _constant(to, 1, 0.0, "empty")
+
+
+def _singular(to: Tensor, method: str) -> Answer[SignLog]:
+    return _constant(to, 0, -math.inf, method)
+
+
+@slogdet_of.register
+def _(op: Diagonal, to: Tensor) -> Answer[SignLog]:
+    return _entries(op.d.to(to), "diagonal")
+
+
+@slogdet_of.register
+def _(op: Permutation, to: Tensor) -> Answer[SignLog]:
+    return _constant(to, parity(op.index), 0.0, "cycles of the permutation")
+
+
+@slogdet_of.register
+def _(op: Dense, to: Tensor) -> Answer[SignLog]:
+    return _lu(op.weight.to(to), "dense LU")
+
+
+@slogdet_of.register
+def _(op: LowRank, to: Tensor) -> Answer[SignLog]:
+    n = op.shape[0]
+    if op.rank < n:
+        return _singular(to, "rank below n")
+    if op.rank > n:
+        return _lu(op._dense(to.dtype, to.device), "dense LU")
+    parts = [_lu(t.to(to), "dense LU") for t in (op.left, op.right)]
+    return _times([(p, 1) for p in parts], "product of determinants")
+
+
+@slogdet_of.register
+def _(op: BlockDiagonal, to: Tensor) -> Answer[SignLog]:
+    k, q, p = op.blocks.shape[-3:]
+    if k == 0 or q == 0:
+        return _constant(to, 1, 0.0, "empty")
+    sign, size = torch.linalg.slogdet(op.blocks.to(to))
+    return Answer(SignLog(sign.prod(-1), size.sum(-1)), "LU of the blocks")
+
+
+@slogdet_of.register
+def _(op: KroneckerSparse, to: Tensor) -> Answer[SignLog]:
+    # b = c: the same reordering of rows and of columns makes it block-diagonal.
+    blocks = op.values.movedim(-1, -3).flatten(-4, -3)
+    return slogdet_of(BlockDiagonal(blocks), to)
+
+
+@slogdet_of.register
+def _(op: Circulant, to: Tensor) -> Answer[SignLog]:
+    values, method = circulant_spectrum(op, to)
+    return _spectrum(values, to, method)
+
+
+@slogdet_of.register
+def _(op: Convolution, to: Tensor) -> Answer[SignLog]:
+    found = convolution_spectrum(op, to)
+    if found is None:
+        return _lu(op._dense(to.dtype, to.device), "dense LU")
+    return _spectrum(found[0], to, found[1])
+
+
+@slogdet_of.register
+def _(op: DFT, to: Tensor) -> Answer[SignLog]:
+    n = op.n
+    turns = 2 * ((n + 2) // 4) + 3 * ((n + 1) // 4) + (n - 1) // 4 if n else 0
+    phase = (1, 1j, -1, -1j)[turns % 4]
+    phase = complex(phase).conjugate() if op.inverse else complex(phase)
+    size = n * (math.log(op.factor()) + 0.5 * math.log(max(n, 1)))
+    return _constant(to, phase, size, "eigenvalues of the Fourier matrix")
+
+
+@slogdet_of.register
+def _(op: Trigonometric, to: Tensor) -> Answer[SignLog]:
+    scale, left, right = weighted(op)
+    size = op.n * math.log(scale) + math.log(math.prod((*left, *right))) if op.n else 0.0
+    return _constant(to, (-1) ** (op.n // 2), size, "orthogonal transform")
+
+
+@slogdet_of.register
+def _(op: Hadamard, to: Tensor) -> Answer[SignLog]:
+    sign = -1 if op.n == 2 else 1  # n / 2 eigenvalues are negative
+    if op.order == "sequency":
+        sign *= parity(sequency_order(op.n))
+    size = op.n * (math.log(op.factor()) + 0.5 * math.log(op.n))
+    return _constant(to, sign, size, "orthogonal transform")
+
+
+@slogdet_of.register
+def _(op: Wavelet, to: Tensor) -> Answer[SignLog]:
+    sign, size = 1.0, 0.0
+    for level in range(op.levels if op.n else 0):
+        half = op.n >> (level + 1)
+        even, odd = _polyphase(op.taps, half)
+        high, low = _polyphase(op.mirror, half)
+        dets = even * low - odd * high
+        # Taking averages and details in turn makes the step block circulant.
+        swaps = half * (half - 1) // 2
+        sign *= (-1.0) ** swaps * np.sign(np.prod(dets / np.abs(dets)).real)
+        size += float(np.log(np.abs(dets)).sum())
+    return _constant(to, sign, size, "polyphase matrices")
+
+
+def _polyphase(taps: Sequence[float], half: int) -> list[NDArray[np.complex128]]:
+    """The transforms of the even and of the odd taps, wrapped to ``half`` positions."""
+    out = []
+    for phase in (0, 1):
+        part = np.zeros(half)
+        np.add.at(part, np.arange(len(taps) // 2) % half, np.asarray(taps[phase::2]))
+        out.append(np.conj(np.fft.fft(part)))
+    return out
+
+
+# combinators ------------------------------------------------------------------------------------
+
+
+@slogdet_of.register
+def _(op: Transpose, to: Tensor) -> Answer[SignLog]:
+    return slogdet_of(op.children[0], to)
+
+
+@slogdet_of.register
+def _(op: Scaled, to: Tensor) -> Answer[SignLog]:
+    n = op.shape[0]
+    found = slogdet_of(op.children[0], to)
+    if n == 0:
+        return found
+    alpha = scalar(op, to, 0)
+    alpha = alpha if isinstance(alpha, Tensor) else to.new_tensor(alpha)
+    factor = Answer(SignLog(torch.sgn(alpha), alpha.abs().log()), "")
+    return _times([(factor, n), (found, 1)], "scaled")
+
+
+@slogdet_of.register
+def _(op: Kronecker, to: Tensor) -> Answer[SignLog]:
+    n = op.shape[0]
+    if n == 0:
+        return _constant(to, 1, 0.0, "empty")
+    if any(p != q for p, q in (c.shape for c in op.children)):
+        return _singular(to, "rectangular factors: rank below n")
+    parts = [(slogdet_of(c, to), n // c.shape[0]) for c in op.children]
+    return _times(parts, "powers of the factors' determinants")
+
+
+@slogdet_of.register
+def _(op: DirectSum, to: Tensor) -> Answer[SignLog]:
+    if any(p != q for p, q in (c.shape for c in op.children)):
+        return _singular(to, "rectangular blocks: rank below n")
+    return _times([(slogdet_of(c, to), 1) for c in op.children], "product over the blocks")
+
+
+@slogdet_of.register(Product)
+@slogdet_of.register(MonarchChain)
+@slogdet_of.register(Monarch)
+@slogdet_of.register(Butterfly)
+def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[SignLog]:
+    n, factors = op.shape[0], flat([op])
+    if any(c.shape[1] < n for c in factors):
+        return _singular(to, "inner dimension below n: rank below n")
+    parts: list[Answer[SignLog]] = []
+    group: list[LinearOperator] = []
+    for c in factors:
+        group.append(c)
+        if c.shape[1] == n:  # a square stretch ends here
+            if len(group) == 1:
+                parts.append(slogdet_of(c, to))
+            else:
+                dense = Product(*group)._dense(to.dtype, to.device)
+                parts.append(_lu(dense, "dense LU of rectangular factors"))
+            group = []
+    return _times([(p, 1) for p in parts], "product of determinants")
+
+
+@slogdet_of.register
+def _(op: Sum, to: Tensor) -> Answer[SignLog]:
+    if is_diagonal(op):
+        return _entries(diagonal_of(op, 0, to).value, "diagonal")
+    known = eigvals_of(op, to, False)
+    if known is not None:
+        return _spectrum(known.value, to, name("product of eigenvalues", [known.method]))
+    return lemma(op, to) or _default(op, to)
+
+
+def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
+    """det(D + U V) = det D det(I + V D^-1 U), for a diagonal D that is safe to divide by."""
+    low = [c for c in op.children if isinstance(c, LowRank)]
+    rest = [c for c in op.children if not isinstance(c, LowRank)]
+    rank = sum(c.rank for c in low)
+    if not low or not rest or not all(map(is_diagonal, rest)) or 2 * rank > op.shape[0]:
+        return None
+    d = diagonal_of(Sum(*rest), 0, to).value
+    size = d.detach().abs()
+    eps = torch.finfo(to.dtype).eps
+    if bool((size.amin(-1) <= math.sqrt(eps) * size.amax(-1)).any()):
+        return None  # dividing by it would lose the digits that U V brings
+    u = _cat([c.left.to(to) for c in low], -1)
+    v = _cat([c.right.to(to) for c in low], -2)
+    inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ (u / d[..., None])
+    parts = [(_entries(d, "diagonal"), 1), (_lu(inner, "dense LU of rank size"), 1)]
+    return _times(parts, "matrix determinant lemma")
+
+
+def _cat(parts: list[Tensor], dim: int) -> Tensor:
+    lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
+    return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], dim)
+
+
+_default = slogdet_of.dispatch(LinearOperator)
