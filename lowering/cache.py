@@ -1,18 +1,20 @@
 """Generated modules on disk: written once, found again by any process.
 
 An entry is a Python file (Triton reads its kernels' source from it) and a JSON file with the
-index tables and the digest of the source. The key covers the graph, dtype, device, backend, the
-versions of structmat, torch and triton, and the compiler's own source. The folder is
+tables (compressed) and the digest of the source. The key covers the graph, dtype, device, backend,
+the versions of structmat, torch and triton, and the compiler's own source. The folder is
 ``$STRUCTMAT_CACHE``, or ``structmat`` under ``$XDG_CACHE_HOME`` or ``~/.cache``.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.util
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from structmat import primitives
-from structmat.index import IndexMap, recognise
+from structmat.tables import Indices, Table
 
 __all__ = ["cache_dir", "digest", "find", "load", "store"]
 
@@ -52,7 +54,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def find(key: str) -> tuple[str, tuple[IndexMap, ...]] | None:
+def find(key: str) -> tuple[str, tuple[Indices, ...]] | None:
     """Source and tables of an entry; None where there is none or it is damaged."""
     folder = cache_dir()
     try:
@@ -60,25 +62,35 @@ def find(key: str) -> tuple[str, tuple[IndexMap, ...]] | None:
         about = json.loads((folder / f"{key}.json").read_text())
         if about["sha256"] != hashlib.sha256(source.encode()).hexdigest():
             return None
-        tables = tuple(recognise(np.asarray(t, dtype=np.int64)) for t in about["tables"])
-    except (OSError, ValueError, KeyError, TypeError):
+        tables = tuple(map(_unpacked, about["tables"]))
+    except (OSError, ValueError, KeyError, TypeError, zlib.error):
         return None
     return source, tables
 
 
-def store(key: str, source: str, tables: tuple[IndexMap, ...], about: dict[str, Any]) -> None:
+def store(key: str, source: str, tables: tuple[Indices, ...], about: dict[str, Any]) -> None:
     """Write an entry; each file appears whole or not at all."""
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         **about,
         "sha256": hashlib.sha256(source.encode()).hexdigest(),
-        "tables": [t.array().tolist() for t in tables],
+        "tables": [_packed(t) for t in tables],
     }
     for name, text in ((f"{key}.py", source), (f"{key}.json", json.dumps(about))):
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             file.write(text)
         os.replace(file.name, folder / name)
+
+
+def _packed(table: Indices) -> str:
+    raw = np.asarray(table.array(), "<i8").tobytes()
+    return base64.b64encode(zlib.compress(raw, 1)).decode()
+
+
+def _unpacked(text: str) -> Table:
+    raw = zlib.decompress(base64.b64decode(text, validate=True))
+    return Table.of(np.frombuffer(raw, "<i8"))
 
 
 def _holds(path: Path, text: str) -> bool:

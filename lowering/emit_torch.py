@@ -22,7 +22,7 @@ import inspect
 import math
 from collections.abc import Callable
 
-from structmat.index import DigitMap, IndexMap
+from structmat.index import DigitMap
 from structmat.lowering.ir import (
     Add,
     Apply,
@@ -40,6 +40,7 @@ from structmat.lowering.ir import (
     Zeros,
 )
 from structmat.lowering.plan import Plan
+from structmat.tables import Indices
 
 __all__ = ["emit_torch"]
 
@@ -49,7 +50,7 @@ LARGE_BLOCK = 16
 """Up to so many blocks, or of so many outputs, a result is joined from rows."""
 
 
-def emit_torch(plan: Plan, title: str, columns: bool = False) -> tuple[str, list[IndexMap]]:
+def emit_torch(plan: Plan, title: str, columns: bool = False) -> tuple[str, list[Indices]]:
     """Source of ``run(inputs, values, tables)`` for a plan of library calls.
 
     Args:
@@ -58,7 +59,7 @@ def emit_torch(plan: Plan, title: str, columns: bool = False) -> tuple[str, list
         columns: vectors are columns, (n, t) and (m, t), instead of rows.
 
     Returns:
-        The module source, and the index maps whose int64 tables ``run`` expects in ``tables``.
+        The module source, and what has the int64 tables that ``run`` expects in ``tables``.
     """
     return _Emitter(plan.graph, columns).module(title)
 
@@ -70,11 +71,11 @@ class _Emitter:
         self.lines: list[str] = []
         self.dims: list[tuple[int, ...]] = []  # digits of each value, as its variable is shaped
         self.in_rows: set[int] = set()  # values whose variable is (t, n)
-        self.tables: list[IndexMap] = []
+        self.tables: list[Indices] = []
         self.copies: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
         self.functions: dict[str, Callable[..., object]] = {}
 
-    def module(self, title: str) -> tuple[str, list[IndexMap]]:
+    def module(self, title: str) -> tuple[str, list[Indices]]:
         for v, node in enumerate(self.graph.nodes):
             self.lines.append(f"    # v{v}: {node}")
             self.emit(v)
@@ -134,6 +135,12 @@ class _Emitter:
         last = ", ".join(str(i + 1) for i in range(len(order)))
         return f"{self.copies[key]}.permute({last}, 0)"
 
+    def table(self, index: Indices) -> str:
+        """The name of a table; equal ones are passed once."""
+        if index not in self.tables:
+            self.tables.append(index)
+        return f"tables[{self.tables.index(index)}]"
+
     def put(self, v: int, text: str, dims: tuple[int, ...], rows: bool = False) -> None:
         self.lines.append(f"    v{v} = {text}")
         self.dims.append((self.graph.nodes[v].size,) if rows else dims)
@@ -163,8 +170,7 @@ class _Emitter:
                     dims = tuple(index.shape[o] for o in index.order)
                     self.put(v, f"{self.shaped(x, index.shape)}.permute({order})", dims)
                 else:
-                    self.tables.append(index)
-                    at = f"tables[{len(self.tables) - 1}]"
+                    at = self.table(index)
                     self.put(v, f"{self.shaped(x, size)}.index_select(0, {at})", size)
             case Scalar(x=x, alpha=alpha):
                 self.put(v, f"v{x} * {alpha!r}", self.dims[x], x in self.in_rows)
@@ -291,18 +297,20 @@ class _Emitter:
             w = f"values[{node.w}]" + (".conj()" if node.conj else "")
             if node.batch > 1:
                 w += f".unsqueeze(1).reshape({node.batch}, 1, {_tuple(op.values or ())})"
+        tables = [self.table(t) for t in op.tables()]
         sides = (node.batch, node.pre, op.ins, node.post)
         if node.x in self.in_rows:
             plain = sides[0] == sides[1] == sides[3] == 1
             x = f"v{node.x}"
             x += ".unsqueeze(-1)" if plain else f".reshape(t, {_tuple(sides)})"
-            self.put(v, f"{op.text(x, w)}.reshape(t, {node.size})", (node.size,), rows=True)
+            text = op.text(x, w, tables)
+            self.put(v, f"{text}.reshape(t, {node.size})", (node.size,), rows=True)
             return
         x = self.shaped(node.x, sides if node.post > 1 else sides[:3])
         if node.post > 1:
             x += f".reshape({_list(sides[:3])}{node.post} * t)"
         made = (node.batch, node.pre, op.outs, node.post)
-        self.put(v, f"{op.text(x, w)}.reshape({_list(made)}t)", made)
+        self.put(v, f"{op.text(x, w, tables)}.reshape({_list(made)}t)", made)
 
     def correlate(self, v: int, node: Correlate) -> None:
         """The gradient of a primitive's values; rows are summed like columns."""
@@ -317,10 +325,11 @@ class _Emitter:
                 name += f".reshape(t, {b}, {p * size * q}).movedim(1, 0)"
             return f"{name}.reshape({b}, {p} * t, {size}, {q})"
 
+        tables = [self.table(t) for t in node.op.tables()]
         shape = self.graph.shapes[node.w]
         w = f"values[{node.w}].reshape({_tuple((b, *(node.op.values or ())))})"
         operands = operand(node.x, node.op.ins), operand(node.g, node.op.outs), w
-        text = node.op.gradient_text(*operands)
+        text = node.op.gradient_text(*operands, tables)
         self.put(v, f"{text}.reshape({_tuple(shape)})", shape)
 
     def outer(self, v: int, x: int, g: int, spec: Einsum) -> None:

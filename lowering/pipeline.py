@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.index import IndexMap
 from structmat.lowering.emit_torch import emit_torch
 from structmat.lowering.emit_triton import emit_triton
 from structmat.lowering.ir import Graph
@@ -24,6 +23,7 @@ from structmat.lowering.verify import (
     check_source,
     check_tiled,
 )
+from structmat.tables import Indices
 
 __all__ = ["PASSES", "Lowered", "Pass", "lower"]
 
@@ -62,13 +62,13 @@ class Lowered:
         plan: tiled plan.
         fused: plan before tiling.
         source: module source.
-        tables: index maps that ``run`` expects as tables.
+        tables: what has the tables that ``run`` expects.
     """
 
     plan: Plan
     fused: Plan
     source: str
-    tables: tuple[IndexMap, ...]
+    tables: tuple[Indices, ...]
 
 
 def lower(
@@ -96,6 +96,7 @@ def lower(
         check_chain(graph)
     plan = fused = fuse(graph, backend)
     check_plan(plan)
+    tables: Sequence[Indices]
     if backend == "torch":
         source, tables = emit_torch(plan, title, columns)
     else:

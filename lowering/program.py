@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from structmat._version import __version__
-from structmat.index import IndexMap
 from structmat.lowering import cache
 from structmat.lowering.adjoint import adjoint
 from structmat.lowering.ir import Gradient, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
 from structmat.lowering.plan import Device
+from structmat.tables import Indices
 
 __all__ = ["Program", "describe_device"]
 
@@ -65,7 +65,7 @@ class _Runner:
             except OSError:
                 pass  # an unwritable cache costs time in the next process, nothing else
         self.source: str = found[0]
-        self.maps: tuple[IndexMap, ...] = found[1]
+        self.maps: tuple[Indices, ...] = found[1]
         self.run = cache.load(self.key, self.source)
         self.integer = torch.int32 if backend == "triton" else torch.int64
         self.tables: dict[torch.device, list[Tensor]] = {}

@@ -35,6 +35,7 @@ from structmat.leaves.permutation import (
     stride_permutation,
 )
 from structmat.leaves.real_fourier import IRDFT, RDFT
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
@@ -76,6 +77,7 @@ __all__ = [
     "IRDFT",
     "RDFT",
     "BlockDiagonal",
+    "BlockSparse",
     "Butterfly",
     "Cauchy",
     "Certificate",
@@ -102,6 +104,7 @@ __all__ = [
     "Projection",
     "Rule",
     "Scaled",
+    "Sparse",
     "Step",
     "Sum",
     "Toeplitz",

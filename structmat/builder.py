@@ -24,15 +24,14 @@ Gribonval: support I_a (x) 1_{b x c} (x) I_d.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.index import IndexMap
 from structmat.primitives.base import Primitive
+from structmat.tables import index_tensor
 
 __all__ = ["Builder", "Counting", "Eager", "Lift", "index_tensor"]
 
@@ -70,21 +69,6 @@ class Builder(Protocol):
         self, x: Any, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
     ) -> Any:
         """y[p,:,q] = op(w) x[p,:,q]; w (..., *op.values)."""
-
-
-def index_tensor(index: IndexMap, device: torch.device) -> Tensor:
-    """The table of ``index`` as an int64 tensor on ``device``, kept for reuse.
-
-    While torch traces it is built anew: a fake tensor must not outlive its mode.
-    """
-    return (_table if is_in_torch_dispatch_mode() else _kept_table)(index, device)
-
-
-def _table(index: IndexMap, device: torch.device) -> Tensor:
-    return torch.from_numpy(index.array().copy()).to(device)
-
-
-_kept_table = lru_cache(maxsize=256)(_table)
 
 
 def _promoted(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -243,11 +243,14 @@ class LinearOperator:
     def spec(self) -> dict[str, Any]:
         """The structure as JSON-able data; :func:`structmat.operator.from_spec` reads it back."""
         from structmat.index import IndexMap
+        from structmat.pattern import Pattern
 
         static = {}
         for k, v in self.static.items():
             if isinstance(v, IndexMap):
                 v = {"index": v.array().tolist()}
+            elif isinstance(v, Pattern):
+                v = {"pattern": v.data()}
             elif isinstance(v, torch.dtype):
                 v = {"dtype": str(v).removeprefix("torch.")}
             elif isinstance(v, complex):
@@ -574,6 +577,7 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
         ValueError: unknown class, missing tensor, or parts that do not fit.
     """
     from structmat.index import recognise
+    from structmat.pattern import Pattern
 
     kind = spec["kind"]
     if kind not in REGISTRY:
@@ -597,6 +601,8 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
     for k, v in spec["static"].items():
         if isinstance(v, dict) and "index" in v:
             v = recognise(np.asarray(v["index"], dtype=np.int64))
+        elif isinstance(v, dict) and "pattern" in v:
+            v = Pattern.of(**v["pattern"])
         elif isinstance(v, dict) and "dtype" in v:
             v = getattr(torch, v["dtype"])
         elif isinstance(v, dict) and "complex" in v:

@@ -16,9 +16,9 @@ from structmat.lowering import verify
 from structmat.lowering.ir import (
     Contract,
     Einsum,
+    Gradient,
     Graph,
     Input,
-    Outer,
     Permute,
     interpret,
     to_dense,
@@ -59,7 +59,7 @@ def check_chain_of(op: LinearOperator) -> None:
         places = [0]
         for o in g.outputs[1:]:
             node = g.nodes[o]
-            assert isinstance(node, Outer)
+            assert isinstance(node, Gradient)
             places.append(node.w + 1)
         for place, out in zip(places, outs, strict=True):
             ref = want[place]

@@ -9,11 +9,14 @@ from structmat.primitives.circular import Circular
 from structmat.primitives.differences import Differences
 from structmat.primitives.powers import Powers
 from structmat.primitives.real_fourier import RealFourier
+from structmat.primitives.sparse import Bsr, Csr
 from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine
 
 __all__ = [
+    "Bsr",
     "Circular",
     "Cosine",
+    "Csr",
     "Differences",
     "Fourier",
     "Hadamards",

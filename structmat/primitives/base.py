@@ -3,21 +3,26 @@
 A primitive maps vectors of length ``ins`` to vectors of length ``outs``, with or without values w
 (of trailing shape ``values``). Its function acts on the second-to-last dimension,
 
-    function(x, w, *args):  x (..., ins, cols), w (..., *values)  ->  (..., outs, cols),
+    function(x, w, *tables, *args):  x (..., ins, cols), w (..., *values)  ->  (..., outs, cols),
 
 where the leading dimensions of w broadcast against those of x. It is plain torch code that uses
 nothing but torch, math and the functions in ``helpers``: generated modules contain its source.
-``correlate(x, g, *args)`` is the gradient of the values; where y is not linear in w
-(``nonlinear``), it needs them too: ``correlate(x, g, w, *args)``.
+Static integers that are too many for source text (the columns of a sparse matrix) are ``tables``:
+int64 tensors on the device of x, which generated modules receive with the tables of index maps.
+``correlate(x, g, *tables, *args)`` is the gradient of the values; where y is not linear in w
+(``nonlinear``), it needs them too: ``correlate(x, g, w, *tables, *args)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+
+from structmat.tables import Table, index_tensor
 
 __all__ = ["Primitive"]
 
@@ -57,6 +62,10 @@ class Primitive:
         """Static arguments of ``function`` and ``correlate``, as literals."""
         raise NotImplementedError
 
+    def tables(self) -> tuple[Table, ...]:
+        """Static tables of ``function`` and ``correlate``; ``str`` must tell them apart."""
+        return ()
+
     def transposed(self) -> Primitive:
         """The primitive of the transposed matrix, on the same values."""
         raise NotImplementedError
@@ -74,7 +83,7 @@ class Primitive:
     def __call__(self, x: Tensor, w: Tensor | None = None) -> Tensor:
         """x (..., ins, cols) -> (..., outs, cols)."""
         operands = (x,) if w is None else (x, w)
-        return type(self).function(*operands, *self.args())
+        return type(self).function(*operands, *self.tensors(x.device), *self.args())
 
     def gradient(self, x: Tensor, g: Tensor, w: Tensor | None = None) -> Tensor:
         """The gradient of the values: x (b, p, ins, cols), g (b, p, outs, cols) -> (b, *values).
@@ -85,17 +94,21 @@ class Primitive:
         correlate = type(self).correlate
         assert correlate is not None
         operands = (x, g, w) if self.nonlinear else (x, g)
-        return correlate(*operands, *self.args())
+        return correlate(*operands, *self.tensors(x.device), *self.args())
 
-    def text(self, x: str, w: str | None = None) -> str:
-        """The call as source."""
-        return self._text(type(self).function, [x] if w is None else [x, w])
+    def tensors(self, device: torch.device) -> list[Tensor]:
+        """The tables on a device."""
+        return [index_tensor(t, device) for t in self.tables()]
 
-    def gradient_text(self, x: str, g: str, w: str) -> str:
+    def text(self, x: str, w: str | None = None, tables: Sequence[str] = ()) -> str:
+        """The call as source; ``tables`` are the names of the tables there."""
+        return self._text(type(self).function, [x, *([] if w is None else [w]), *tables])
+
+    def gradient_text(self, x: str, g: str, w: str, tables: Sequence[str] = ()) -> str:
         """The call of the gradient as source."""
         correlate = type(self).correlate
         assert correlate is not None
-        return self._text(correlate, [x, g, w] if self.nonlinear else [x, g])
+        return self._text(correlate, [x, g, *([w] if self.nonlinear else []), *tables])
 
     def _text(self, function: Function, operands: list[str]) -> str:
         return f"{function.__name__}({', '.join([*operands, *map(repr, self.args())])})"

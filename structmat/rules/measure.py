@@ -8,7 +8,7 @@ zero, and the flops proper are watched beside it. The weight orders expressions 
 same; it is a polynomial interpretation, strictly increasing in every child:
 
 ==============================  ==========================================================
-leaf                            2 to 5: canonical leaves are lighter (identity, permutation, ...)
+leaf                            2 to 6: canonical leaves are lighter (identity, permutation, ...)
 alpha A                         1 + [A]
 A B ..., A + B + ...            1 + 2 ([A] + [B] + ...)
 A (x) B ..., diag(A, B, ...)    (2 [A] + 1) + (2 [B] + 1) + ...
@@ -36,6 +36,7 @@ from structmat.leaves.butterfly import MonarchChain
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.operator import LinearOperator
 
 __all__ = ["Measure", "Measurer", "Weigher", "flops"]
@@ -48,6 +49,8 @@ LEAF_WEIGHT: dict[type[LinearOperator], int] = {
     Dense: 3,
     BlockDiagonal: 4,
     KroneckerSparse: 5,
+    Sparse: 5,
+    BlockSparse: 6,
 }
 OTHER_LEAF = 4
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from math import gcd, prod
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,11 +37,13 @@ from structmat.leaves.permutation import (
     stride_permutation,
 )
 from structmat.leaves.real_fourier import IRDFT, RDFT
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
+from structmat.pattern import Pattern
 
 __all__ = ["SIZES", "Choose", "Grower", "exact_bound", "random_operator"]
 
@@ -211,7 +214,7 @@ class Grower:
     def leaf(self, m: int, n: int) -> LinearOperator:
         """A leaf of shape (m, n)."""
         makers: list[Maker] = [self.dense, Zero, self.low_rank, self.blocks, self.factor]
-        makers += [self.monarch, self.chain]
+        makers += [self.monarch, self.chain, self.sparse, self.block_sparse]
         if m == n:
             makers += [self.identity, self.diagonal, self.permutation, self.companion]
             if m > 1 and m & (m - 1) == 0:
@@ -273,6 +276,24 @@ class Grower:
         """Butterfly of either order."""
         stages = m.bit_length() - 1
         return Butterfly(self.numbers(stages, m // 2, 2, 2), self.choose((True, False)))
+
+    def sparse(self, m: int, n: int) -> LinearOperator:
+        """Sparse."""
+        pattern = self.pattern(m, n)
+        return Sparse((self.numbers(pattern.nnz), pattern))
+
+    def block_sparse(self, m: int, n: int) -> LinearOperator:
+        """BlockSparse."""
+        p, q = self.choose(_divisors(m)), self.choose(_divisors(n))
+        pattern = self.pattern(m // p, n // q)
+        return BlockSparse(self.numbers(pattern.nnz, p, q), pattern)
+
+    def pattern(self, m: int, n: int) -> Pattern:
+        """About half of the entries, or none, or all."""
+        half = self.choose((0, -1, 1))
+        return Pattern.mask(
+            (self._ints(m, n) > half).numpy() if m and n else np.zeros((m, n), bool)
+        )
 
     def hadamard(self, m: int, n: int) -> LinearOperator:
         """Hadamard of either order."""

@@ -1,0 +1,77 @@
+"""Tables of integers: static data of structures and of generated code, kept on each device.
+
+A :class:`Table` is any vector of integers (row pointers, column indices); an
+:class:`structmat.index.IndexMap` is a permutation and knows its table. Both compare and hash by
+content, which makes them part of a structure and of the key of a program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+__all__ = ["Indices", "Table", "index_tensor"]
+
+
+class Indices(Protocol):
+    """What has a table: hashable, the same for equal tables."""
+
+    def array(self) -> NDArray[np.int64]:
+        """The table, one-dimensional, not to be written to."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """An immutable vector of integers; equality and hash by content.
+
+    Attributes:
+        size: number of entries.
+        digest: of the entries, 16 hexadecimal digits.
+        table: the entries.
+    """
+
+    size: int
+    digest: str
+    table: NDArray[np.int64] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, values: NDArray[np.integer] | Sequence[int]) -> Table:
+        """Build from an array, which is copied only where its type or layout differ."""
+        table = np.ascontiguousarray(values, dtype=np.int64)
+        if table.flags.writeable:
+            table = table.view()
+            table.setflags(write=False)
+        return cls(len(table), hashlib.sha256(table.tobytes()).hexdigest()[:16], table)
+
+    def array(self) -> NDArray[np.int64]:
+        """See :meth:`Indices.array`."""
+        return self.table
+
+    def __str__(self) -> str:
+        return f"table({self.size}, {self.digest})"
+
+
+def index_tensor(index: Indices, device: torch.device) -> Tensor:
+    """The table of ``index`` as an int64 tensor on ``device``, kept for reuse.
+
+    While torch traces it is built anew: a fake tensor must not outlive its mode.
+    """
+    return (_table if is_in_torch_dispatch_mode() else _kept_table)(index, device)
+
+
+def _table(index: Indices, device: torch.device) -> Tensor:
+    return torch.from_numpy(index.array().copy()).to(device)
+
+
+_kept_table = lru_cache(maxsize=256)(_table)
