@@ -38,6 +38,27 @@ class Cost:
     flops: Any
     bytes: Any
 
+    def latex(self) -> str:
+        r"""The three lines as aligned equations of LaTeX, without dollar signs.
+
+        Example:
+            >>> import structmat as sm
+            >>> print(sm.sized.Monarch(sm.dim("n")).cost().latex())
+            \begin{aligned}
+            \text{parameters} &= 2 n^{\frac{3}{2}} \\
+            \text{flops} &= 4 n^{\frac{3}{2}} - 2 n \\
+            \text{bytes} &= 8 n^{\frac{3}{2}} + 8 n
+            \end{aligned}
+        """
+        from structmat.visual.latex import number
+
+        names = {"parameters": self.params, "flops": self.flops, "bytes": self.bytes}
+        lines = " \\\\\n".join(rf"\text{{{k}}} &= {number(v)}" for k, v in names.items())
+        return f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
 
 def dim(name: str) -> sympy.Symbol:
     """A symbolic dimension: a positive integer symbol of sympy, usable as a batch size.

@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from structmat.builder import Builder, Counting, Eager
 from structmat.cost import Cost
 from structmat.sizes import has_symbols, tidy
+from structmat.views import Views
 
 __all__ = ["LinearOperator", "Structure", "as_tensor", "from_spec"]
 
@@ -51,7 +52,7 @@ class Structure:
     children: tuple[Structure, ...]
 
 
-class LinearOperator:
+class LinearOperator(Views):
     """An m x n matrix, or a batch of them, known by its structure.
 
     Not built directly: use the leaves (:class:`structmat.Dense`, :class:`structmat.Monarch`, ...)
