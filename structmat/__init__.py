@@ -24,6 +24,7 @@ from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.fourier import DFT, IDFT
 from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
@@ -96,6 +97,7 @@ __all__ = [
     "Kronecker",
     "KroneckerSparse",
     "LinearOperator",
+    "LowDisplacementRank",
     "LowRank",
     "Monarch",
     "MonarchChain",

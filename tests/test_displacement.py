@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.fftpack
@@ -14,6 +17,16 @@ import structmat as sm
 from structmat.testing import check_operator
 
 WIDE = torch.float64
+
+
+def curvature(apply: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    """Second derivatives of |apply|^2, summed over one of the two places."""
+    loss = (apply(*inputs).abs() ** 2).sum()
+    first = torch.autograd.grad(loss, inputs, create_graph=True)
+    sizes = torch.stack([g.abs().square().sum() for g in first])
+    return list(torch.autograd.grad(sizes.sum(), inputs))
+
+
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 TORCH = ("torch",)
@@ -90,24 +103,33 @@ def test_vandermonde(m: int, n: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 @pytest.mark.parametrize("kind", ["cauchy", "vandermonde", "turned"])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_nodes_learn(kind: str, compiled: bool, dtype: torch.dtype) -> None:
-    """Gradients of the nodes, to second order; forward mode in the uncompiled operator."""
+def test_nodes_learn(kind: str, dtype: torch.dtype) -> None:
+    """Gradients of the nodes to second order, compiled too; forward mode where not compiled."""
+
+    def operator(s: Tensor, t: Tensor) -> sm.LinearOperator:
+        if kind == "cauchy":
+            return sm.Cauchy(s, t)
+        return sm.Vandermonde(s, 3) if kind == "vandermonde" else sm.Vandermonde(t, 4).T
 
     def apply(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        op: sm.LinearOperator
-        if kind == "cauchy":
-            op = sm.Cauchy(s, t)
-        else:
-            op = sm.Vandermonde(s, 3) if kind == "vandermonde" else sm.Vandermonde(t, 4).T
-        return sm.compile(op)(x) if compiled else op(x)
+        return operator(s, t)(x)
 
     x = torch.randn(2, 3, dtype=dtype, requires_grad=True)
     s = torch.randn(4, dtype=dtype, requires_grad=True)
     t = (torch.randn(3, dtype=dtype) + 4).requires_grad_()
+    used = {"cauchy": (x, s, t), "vandermonde": (x, s), "turned": (x, t)}[kind]
     assert torch.autograd.gradcheck(apply, (x, s, t))
     assert torch.autograd.gradgradcheck(apply, (x, s, t))
-    if not compiled and not dtype.is_complex:
+
+    def compiled(*given: Tensor) -> Tensor:
+        return sm.compile(operator(s, t))(x)
+
+    def eager(*given: Tensor) -> Tensor:
+        return apply(x, s, t)
+
+    for got, want in zip(curvature(compiled, *used), curvature(eager, *used), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    if not dtype.is_complex:
         inputs = x.detach(), s.detach(), t.detach()
         for i in range(3):
             forward, back = jacfwd(apply, i)(*inputs), jacrev(apply, i)(*inputs)
@@ -156,3 +178,88 @@ def test_cauchy_checks_its_nodes_when_asked() -> None:
         sm.Vandermonde(torch.ones(3), -1)
     with pytest.raises(TypeError, match=r"Vandermonde: nodes x is torch\.int64"):
         sm.Vandermonde(torch.arange(3))
+
+
+def sylvester(op: sm.LowDisplacementRank) -> Tensor:
+    """Z_f M - M Z_-f."""
+    n, m = op.shape[0], op.to_dense()
+    shifts = []
+    for f in (op.f, -op.f):
+        z = torch.diag(torch.ones(max(n - 1, 0), dtype=m.dtype), -1)[:n, :n]
+        z[0, -1] = f
+        shifts.append(z)
+    return shifts[0] @ m - m @ shifts[1]
+
+
+@dtypes
+@pytest.mark.parametrize("f", [1, -1])
+@pytest.mark.parametrize(("n", "r"), [(0, 2), (1, 1), (2, 0), (3, 2), (8, 3), (7, 1)])
+def test_low_displacement_rank(n: int, r: int, f: int, dtype: torch.dtype) -> None:
+    g, h = torch.randn(n, r, dtype=dtype), torch.randn(r, n, dtype=dtype)
+    op = sm.LowDisplacementRank(g, h, f)
+    check_operator(op, backends=TORCH)
+    if n:
+        torch.testing.assert_close(sylvester(op), g @ h, rtol=1e-4, atol=1e-4)
+    if dtype == WIDE:
+        batch = sm.LowDisplacementRank(torch.stack([g, 2 * g]), h[None, None], f)
+        check_operator(batch._transpose(), backends=TORCH)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
+def test_generators_of_toeplitz_matrices(n: int, dtype: torch.dtype) -> None:
+    made = sm.LowDisplacementRank
+    t = sm.Toeplitz(torch.randn(2, n, dtype=dtype), torch.randn(n, dtype=dtype))
+    c = sm.Circulant(torch.randn(n, dtype=dtype))
+    both: tuple[sm.Toeplitz | sm.Circulant, ...] = (t, c)
+    for f, a in itertools.product((1, -1), both):
+        torch.testing.assert_close(made.from_toeplitz(a, f).to_dense(), a.to_dense())
+    if n:
+        best = sm.Toeplitz(torch.cat([torch.full((1,), 3.0 * n, dtype=dtype), t.c[0, 1:]]))
+        inverse = made.from_toeplitz_inverse(best)
+        assert inverse.rank == 2
+        torch.testing.assert_close(inverse.to_dense(), torch.linalg.inv(best.to_dense()))
+        given = made.from_toeplitz_inverse(best, lambda a, b: torch.linalg.solve(a.to_dense(), b))
+        torch.testing.assert_close(given.to_dense(), inverse.to_dense())
+    factors = (*both, made.from_toeplitz(t), made.from_toeplitz(c, -1))
+    for left, right in itertools.product(factors, factors):
+        product = made.from_product(left, right)
+        torch.testing.assert_close(product.to_dense(), left.to_dense() @ right.to_dense())
+        assert product.rank <= 5
+
+
+def test_low_displacement_rank_stays_real_and_learns() -> None:
+    made = sm.LowDisplacementRank
+    g = torch.randn(5, 2, dtype=WIDE, requires_grad=True)
+    h = torch.randn(2, 5, dtype=WIDE, requires_grad=True)
+    x = torch.randn(2, 5, dtype=WIDE, requires_grad=True)
+    assert made(g, h)(x).dtype == WIDE
+
+    op = made(g, h, -1).T
+    fast, dense = (
+        curvature(apply, g, h, x)
+        for apply in (lambda *_: sm.compile(op)(x), lambda *_: x @ op.to_dense().mT)
+    )
+    for got, want in zip(fast, dense, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    a, b = made(g, h), made(h.mT, g.mT)
+    total = (a + 2 * b - a.T.T).simplify()
+    assert isinstance(total, sm.LowDisplacementRank)
+    torch.testing.assert_close(total.to_dense(), 2 * b.to_dense())
+    assert isinstance((a + 2 * a.T).simplify(), sm.Sum)
+    lifted = sm.kron(sm.Dense(torch.randn(2, 3, dtype=WIDE)), made(g, h), sm.Identity(2))
+    check_operator(lifted, backends=TORCH)
+
+
+def test_low_displacement_rank_says_what_does_not_fit() -> None:
+    made = sm.LowDisplacementRank
+    with pytest.raises(ValueError, match=r"got \(3, 2\) and \(2, 4\): G H must be square"):
+        made(torch.ones(3, 2), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="f is 0, must be 1 or -1"):
+        made(torch.ones(3, 2), torch.ones(2, 3), 0)
+    with pytest.raises(TypeError, match=r"Dense\(2x2\) is no Toeplitz matrix"):
+        made.from_toeplitz(sm.Dense(torch.eye(2)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Toeplitz\(2x3\) is not square"):
+        made.from_toeplitz(sm.Toeplitz(torch.ones(2), torch.ones(3)))
+    with pytest.raises(ValueError, match="sizes of"):
+        made.from_product(sm.Toeplitz(torch.ones(2)), sm.Toeplitz(torch.ones(3)))

@@ -7,6 +7,7 @@ gradient of its values carry it through every layer, as ``contract`` is carried.
 from structmat.primitives.base import Primitive
 from structmat.primitives.circular import Circular
 from structmat.primitives.differences import Differences
+from structmat.primitives.displacement import Displacement
 from structmat.primitives.powers import Powers
 from structmat.primitives.real_fourier import RealFourier
 from structmat.primitives.sparse import Bsr, Csr
@@ -18,6 +19,7 @@ __all__ = [
     "Cosine",
     "Csr",
     "Differences",
+    "Displacement",
     "Fourier",
     "Hadamards",
     "Powers",

@@ -107,7 +107,7 @@ def differences_gradient(x: Tensor, g: Tensor, w: Tensor, m: int, n: int, turned
     """The gradient of w = (s, t); x (b, p, ins, cols), g (b, p, outs, cols), w (b, m + n)."""
     if 0 in (m, n, x.numel(), g.numel()):
         return torch.zeros_like(w)
-    dtype = w.dtype
+    dtype = torch.promote_types(torch.promote_types(x.dtype, g.dtype), w.dtype)
     x, both, *_ = columns_of(x, w[:, None])
     g, *_ = columns_of(g, w[:, None])
     x, g = (g.conj(), x.conj()) if turned else (x, g)

@@ -138,7 +138,7 @@ def powers_gradient(x: Tensor, g: Tensor, w: Tensor, m: int, n: int, turned: boo
     """The gradient of z; x (b, p, ins, cols), g (b, p, outs, cols), w (b, m)."""
     if 0 in (m, n, x.numel(), g.numel()):
         return torch.zeros_like(w)
-    dtype = w.dtype
+    dtype = torch.promote_types(torch.promote_types(x.dtype, g.dtype), w.dtype)
     x, z, *_ = columns_of(x, w[:, None])
     g, *_ = columns_of(g, w[:, None])
     return powers_slope(x, g, z, n, turned).to(dtype)

@@ -16,6 +16,7 @@ from structmat.rules import (  # isort: skip
     sums as sums,
     products as products,
     toeplitz as toeplitz,
+    displacement as displacement,
     transforms as transforms,
     association as association,
 )

@@ -21,6 +21,7 @@ from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
+from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.operator import LinearOperator
@@ -100,10 +101,10 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
             name = min(op.tensors, key=lambda k: op.tensors[k].numel())
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
             return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
-        case Circulant() | Convolution():
-            (name,) = op.tensors
+        case Circulant() | Convolution() | LowDisplacementRank():
+            name = next(iter(op.tensors))
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
-            return None if new is None else op._replace({name: new}, (), op.static)
+            return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
         case Toeplitz() | Hankel():
             parts = {k: _scaled(alpha, t, 1) for k, t in op.tensors.items()}
             made_of = {k: t for k, t in parts.items() if t is not None}

@@ -26,6 +26,7 @@ from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.fourier import DFT, IDFT
 from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
@@ -221,7 +222,8 @@ class Grower:
                 makers += [self.butterfly, self.hadamard]
         if self.transforms:
             makers += [self.toeplitz, self.hankel, self.cauchy, self.vandermonde]
-            makers += [self.circulant, self.convolution, self.transform] if m == n else []
+            if m == n:
+                makers += [self.circulant, self.convolution, self.transform, self.displaced]
         return self.choose(makers)(m, n)
 
     def dense(self, m: int, n: int) -> LinearOperator:
@@ -314,6 +316,11 @@ class Grower:
     def vandermonde(self, m: int, n: int) -> LinearOperator:
         """Vandermonde of nodes no larger than 1."""
         return Vandermonde(self.numbers(m) * 0.5, n)
+
+    def displaced(self, m: int, n: int) -> LinearOperator:
+        """LowDisplacementRank of either sign."""
+        r = self.choose((1, 2, 0))
+        return LowDisplacementRank(self.numbers(m, r), self.numbers(r, m), self.choose((1, -1)))
 
     def circulant(self, m: int, n: int) -> LinearOperator:
         """Circulant, skew-circulant, or triangular."""
