@@ -112,7 +112,7 @@ def test_transforms_of_columns() -> None:
 def test_explain_names_the_library() -> None:
     f = sm.compile(sm.DCT(8))
     f(torch.ones(8))
-    assert "apply cosine(2, (1.0, 1.0), (1.0, 1.0)) to v0[1 1 8 1]" in f.explain()
+    assert "apply cosine(2, (1.0, 1.0), (1.0, 1.0), 2.0) to v0[1 1 8 1]" in f.explain()
     assert "def real_cosine(x: Tensor, kind: int)" in f.source
 
 

@@ -89,9 +89,8 @@ class Trigonometric(LinearOperator):
         return 1 / max(self.length, 1) if self.norm == "forward" else 2.0
 
     def _lower(self, g: Builder, x: Any) -> Any:
-        op = self.__class__.primitive(self.n, self.type, *self._ends())
-        y = g.apply(x, op.transposed() if self.transposed else op)
-        return g.scalar(y, self.factor())
+        op = self.__class__.primitive(self.n, self.type, *self._ends(), self.factor())
+        return g.apply(x, op.transposed() if self.transposed else op)
 
     def _angles(self, k: Tensor, j: Tensor) -> Tensor:
         """The angles of the definition, over pi."""

@@ -27,7 +27,7 @@ from structmat.tables import Table, index_tensor
 __all__ = ["Primitive"]
 
 Function = Callable[..., Tensor]
-Helper = Callable[..., Any]
+Helper = Callable[..., object]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Primitive
+from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.counts import fft_operations
 
 __all__ = ["Circular"]
@@ -111,7 +111,7 @@ class Circular(Primitive):
 
     function: ClassVar[Function] = staticmethod(circular)
     correlate: ClassVar[Function | None] = staticmethod(circular_gradient)
-    helpers: ClassVar[tuple[Function, ...]] = (spectrum, from_spectrum)
+    helpers: ClassVar[tuple[Helper, ...]] = (spectrum, from_spectrum)
 
     @property
     def ins(self) -> int:

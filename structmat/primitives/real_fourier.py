@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Primitive
+from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.counts import fft_operations
 from structmat.primitives.trigonometric import Constant
 
@@ -79,7 +79,7 @@ class RealFourier(Constant):
     back: bool = False
 
     function: ClassVar[Function] = staticmethod(real_fourier)
-    helpers: ClassVar[tuple[Function, ...]] = (packed, unpacked)
+    helpers: ClassVar[tuple[Helper, ...]] = (packed, unpacked)
 
     def args(self) -> tuple[Any, ...]:
         """Weight and direction."""

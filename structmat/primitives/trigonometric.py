@@ -15,7 +15,8 @@ The first and the last entry of x and of y may be weighted, which is what the no
 cosines and sines differ in. Sines of types 2 to 4 are cosines of the same type between a change of
 signs and a reversal. Types 2 and 3 cost one real Fourier transform of length n (Makhoul, A fast
 cosine transform in one and two dimensions, 1980), type 4 one complex transform of length n / 2 (n
-for odd n), type 1 one real transform of twice the length.
+for odd n), type 1 one real transform of twice the length. On a CPU, SciPy's pocketfft computes them
+without these detours; what torch traces, differentiates or maps over keeps to torch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Primitive
+from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.counts import fft_operations
 
 __all__ = ["Cosine", "Fourier", "Hadamards", "Sine"]
@@ -112,24 +113,70 @@ def by_parts(x: Tensor, transform: Callable[..., Tensor], kind: int) -> Tensor:
     return transform(x.to(work), kind).to(x.dtype)
 
 
-def weighted(x: Tensor, ends: tuple[float, float]) -> Tensor:
-    """x with the first and the last entry of dimension -2 multiplied by ``ends``."""
-    if ends == (1.0, 1.0) or x.numel() == 0:
+def weighted(x: Tensor, ends: tuple[float, float], scale: float = 1.0) -> Tensor:
+    """scale x, the first and the last entry of dimension -2 also multiplied by ``ends``."""
+    if x.numel() == 0:
         return x
-    weights = torch.ones(x.shape[-2], 1, dtype=x.dtype, device=x.device)
+    if ends == (1.0, 1.0):
+        return x if scale == 1.0 else x * scale
+    weights = torch.full((x.shape[-2], 1), scale, dtype=x.dtype, device=x.device)
     weights[0] *= ends[0]
     weights[-1] *= ends[1]
     return x * weights
 
 
-def cosine(x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float]) -> Tensor:
-    """The cosine transform of dimension -2, with weights of the ends of x and of y."""
-    return weighted(by_parts(weighted(x, ins), real_cosine, kind), outs)
+def numpy_may_see(x: Tensor) -> bool:
+    """Whether x is plain numbers on a CPU: not traced, not differentiated, not mapped over."""
+    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() > 0
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad.unpack_dual(x).tangent is None
+    )
 
 
-def sine(x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float]) -> Tensor:
-    """The sine transform of dimension -2, with weights of the ends of x and of y."""
-    return weighted(by_parts(weighted(x, ins), real_sine, kind), outs)
+def pocketfft(
+    x: Tensor,
+    kind: int,
+    ins: tuple[float, float],
+    outs: tuple[float, float],
+    scale: float,
+    sine: bool,
+) -> Tensor:
+    """The same by SciPy, whose transforms count each entry twice but the ends of some types."""
+    import scipy.fft
+
+    once = {(1, False): (2.0, 2.0), (3, False): (2.0, 1.0), (3, True): (1.0, 2.0)}
+    a, b = once.get((kind, sine), (1.0, 1.0))
+    x = weighted(x, (ins[0] * a, ins[1] * b))
+    workers = torch.get_num_threads() if x.numel() > 2**16 else 1
+    transform = scipy.fft.dst if sine else scipy.fft.dct
+    y = transform(x.resolve_neg().numpy(), kind, axis=-2, workers=workers)
+    return weighted(torch.from_numpy(y), outs, scale / 2)
+
+
+def cosine(
+    x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float], scale: float
+) -> Tensor:
+    """The cosine transform of dimension -2, scaled, with weights of the ends of x and of y."""
+    if x.shape[-2] > 1 and numpy_may_see(x):
+        return pocketfft(x, kind, ins, outs, scale, False)
+    return weighted(by_parts(weighted(x, ins), real_cosine, kind), outs, scale)
+
+
+def sine(
+    x: Tensor, kind: int, ins: tuple[float, float], outs: tuple[float, float], scale: float
+) -> Tensor:
+    """The sine transform of dimension -2, scaled, with weights of the ends of x and of y."""
+    if x.shape[-2] > 1 and numpy_may_see(x):
+        return pocketfft(x, kind, ins, outs, scale, True)
+    return weighted(by_parts(weighted(x, ins), real_sine, kind), outs, scale)
 
 
 def hadamard_block(n: int, x: Tensor) -> Tensor:
@@ -205,15 +252,17 @@ class Trigonometric(Constant):
         kind: type.
         input: weights of the first and the last entry of x.
         output: weights of the first and the last entry of y.
+        scale: what all of it is multiplied by.
     """
 
     kind: int
     input: tuple[float, float] = (1.0, 1.0)
     output: tuple[float, float] = (1.0, 1.0)
+    scale: float = 1.0
 
     def args(self) -> tuple[Any, ...]:
-        """Type and weights."""
-        return self.kind, self.input, self.output
+        """Type, weights and factor."""
+        return self.kind, self.input, self.output, self.scale
 
     def transposed(self) -> Primitive:
         """Types 2 and 3 are each other's transposes; weights change sides."""
@@ -230,6 +279,7 @@ class Trigonometric(Constant):
         if n == 0:
             return 0, 0
         ends = sum(w != 1.0 for w in (*self.input, *self.output))
+        ends += 0 if self.scale in (1.0, -1.0) else n
         if self.kind == 1:
             mults, adds = fft_operations(self._length(), False)
             return mults + n + ends, adds
@@ -245,7 +295,14 @@ class Cosine(Trigonometric):
     """The cosine matrix of a type from 1 to 4."""
 
     function: ClassVar[Function] = staticmethod(cosine)
-    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, by_parts, weighted)
+    helpers: ClassVar[tuple[Helper, ...]] = (
+        phases,
+        real_cosine,
+        by_parts,
+        weighted,
+        numpy_may_see,
+        pocketfft,
+    )
 
     def _length(self) -> int:
         return 2 * max(self.n - 1, 1)
@@ -256,7 +313,15 @@ class Sine(Trigonometric):
     """The sine matrix of a type from 1 to 4."""
 
     function: ClassVar[Function] = staticmethod(sine)
-    helpers: ClassVar[tuple[Function, ...]] = (phases, real_cosine, real_sine, by_parts, weighted)
+    helpers: ClassVar[tuple[Helper, ...]] = (
+        phases,
+        real_cosine,
+        real_sine,
+        by_parts,
+        weighted,
+        numpy_may_see,
+        pocketfft,
+    )
 
     def _length(self) -> int:
         return 2 * (self.n + 1)
@@ -267,7 +332,7 @@ class Hadamards(Constant):
     """The Walsh-Hadamard matrix of n = 2^L in natural order."""
 
     function: ClassVar[Function] = staticmethod(hadamard)
-    helpers: ClassVar[tuple[Function, ...]] = (hadamard_block,)
+    helpers: ClassVar[tuple[Helper, ...]] = (hadamard_block,)
 
     def args(self) -> tuple[Any, ...]:
         """The size."""
