@@ -27,7 +27,7 @@ from typing import Literal, overload
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
-from structmat.rules.measure import Weigher
+from structmat.rules.measure import Measurer, Weigher
 from structmat.rules.table import Rule, Step, candidates
 
 __all__ = ["fire", "simplify"]
@@ -128,6 +128,8 @@ class _Run:
         self.weighed: dict[int, tuple[LinearOperator, LinearOperator]] = {}
         # keyed by identity, so the operators are kept: a name must not be used again
         self.failed: dict[tuple[object, ...], tuple[LinearOperator, ...]] = {}
+        self.parts: dict[tuple[str, int], tuple[LinearOperator, object]] = {}
+        self.names: dict[int, tuple[LinearOperator, tuple[object, ...]]] = {}
         self.applied: dict[tuple[object, ...], tuple[object, LinearOperator | None]] = {}
 
     def normal(self, op: LinearOperator) -> LinearOperator:
@@ -169,7 +171,7 @@ class _Run:
                 new = self.weigh(current)
             if new is None:
                 break
-            current = self.normal(new)
+            current = self.normal(new)._assuming(op.assumed)
         self.weighed[id(op)] = (op, current)
         self.weighed[id(current)] = (current, current)
         return current
@@ -211,18 +213,19 @@ class _Run:
         if not isinstance(op, NARY):
             return None
         kind: type[LinearOperator] = type(op)
-        for places in _windows(op):
-            window = tuple(op.children[i] for i in places)
-            key = (kind, early, len(window) == len(op.children), *map(id, window))
+        ids = [id(c) for c in op.children]
+        for places in _windows(op, self.measure):
+            key = (kind, early, len(places) == len(ids), *[ids[i] for i in places])
             if key in self.failed:
                 continue
-            for rule in candidates(kind, tuple(map(type, window)), early):
+            window = tuple([op.children[i] for i in places])
+            for rule in candidates(kind, tuple([type(c) for c in window]), early):
                 if only is None or rule is only:
                     new = self.apply(rule, window)
                     if new is None:
                         continue
                     whole = _substitute(op, places, new)
-                    before = type(op)(*window)
+                    before = op._replace({}, window, {})
                     if self.accepts(before, new, op, whole):
                         self.steps.append(Step(rule, before, new))
                         return whole
@@ -241,10 +244,29 @@ class _Run:
 
     def apply(self, rule: Rule, window: tuple[LinearOperator, ...]) -> LinearOperator | None:
         """What the rule makes of these very operators, computed once."""
-        key = (rule.name, *map(id, window))
-        if key not in self.applied:
-            self.applied[key] = (window, rule.apply(*window))
-        return self.applied[key][1]
+        if rule.key is not None and self.part(rule, window[0]) != self.part(rule, window[1]):
+            return None
+        key = (rule.name, *[id(c) for c in window])
+        known = self.applied.get(key)
+        if known is None:
+            known = self.applied[key] = (window, rule.apply(*window))
+        return known[1]
+
+    def part(self, rule: Rule, op: LinearOperator) -> object:
+        """A name for what of ``op`` the rule compares: equal parts have equal names."""
+        key = (rule.name, id(op))
+        known = self.parts.get(key)
+        if known is None:
+            assert rule.key is not None
+            known = self.parts[key] = (op, self.name(rule.key(op)))
+        return known[1]
+
+    def name(self, op: LinearOperator) -> tuple[object, ...]:
+        known = self.names.get(id(op))
+        if known is None:
+            tensors, children = map(id, op.tensors.values()), map(self.name, op.children)
+            known = self.names[id(op)] = (op, (type(op), *tensors, *children))
+        return known[1]
 
     def accepts(
         self,
@@ -258,15 +280,16 @@ class _Run:
 
         ``grows``: the storage may grow.
         """
+        was, now = self.measure(old), self.measure(new)
         return (
-            new.shape == old.shape
-            and new.strong_dtype == old.strong_dtype
-            and new.batch_shape == old.batch_shape
+            now.shape == was.shape
+            and now.dtype == was.dtype
+            and now.batch == was.batch
             and self.measure(before).accepts(self.measure(after), grows)
         )
 
 
-def _windows(op: LinearOperator) -> Iterator[tuple[int, ...]]:
+def _windows(op: LinearOperator, measure: Measurer) -> Iterator[tuple[int, ...]]:
     """Places of operands that rules may see together: triples of factors, then pairs."""
     n = len(op.children)
     if isinstance(op, Sum):
@@ -277,17 +300,19 @@ def _windows(op: LinearOperator) -> Iterator[tuple[int, ...]]:
         return
     if isinstance(op, Product):
         yield from ((i, i + 1, i + 2) for i in range(n - 2))
-        sides = [op.children[0].shape[0], *(c.shape[1] for c in op.children)]
-        yield from sorted(
-            ((i, i + 1) for i in range(n - 1)), key=lambda pair: sides[pair[0]] * sides[pair[1] + 1]
-        )
+        sides = [measure(c).shape for c in op.children]
+        small = [sides[i][0] * sides[i + 1][1] for i in range(n - 1)]
+        yield from ((i, i + 1) for i in sorted(range(n - 1), key=small.__getitem__))
         return
     yield from ((i, i + 1) for i in range(n - 1))
 
 
 def _substitute(op: LinearOperator, places: tuple[int, ...], new: LinearOperator) -> LinearOperator:
     first = min(places)
-    kept = [
-        new if i == first else c for i, c in enumerate(op.children) if i == first or i not in places
-    ]
-    return kept[0] if len(kept) == 1 else type(op)(*kept)
+    kept: list[LinearOperator] = []
+    for i, c in enumerate(op.children):
+        if i == first:
+            kept.extend(new.children if type(new) is type(op) else (new,))
+        elif i not in places:
+            kept.append(c)
+    return kept[0] if len(kept) == 1 else op._replace({}, kept, {})

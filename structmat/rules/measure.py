@@ -8,15 +8,16 @@ zero, and the flops proper are watched beside it. The weight orders expressions 
 same; it is a polynomial interpretation, strictly increasing in every child:
 
 ==============================  ==========================================================
-leaf                            2 to 6: canonical leaves are lighter (identity, permutation, ...)
+leaf                            2 to 12: canonical leaves are lighter (identity, permutation, ...)
 alpha A                         1 + [A]
-A B ..., A + B + ...            1 + 2 ([A] + [B] + ...)
+A + B + ...                     [A] + [B] + ... (for a sum of one: 1 + [A])
+A B ...                         1 + 2 ([A] + [B] + ...)
 A (x) B ..., diag(A, B, ...)    (2 [A] + 1) + (2 [B] + 1) + ...
 A^T                             [A]^2
 ==============================  ==========================================================
 
-so that pushing a transpose down, pulling a scalar up, and (A (x) B)(C (x) D) = AC (x) BD all
-decrease it.
+so that pushing a transpose down, pulling a scalar up, A B + A C = A (B + C) and (A (x) B)(C (x) D)
+= AC (x) BD all decrease it, also among other terms and factors.
 
 A step is accepted if flops, work and bytes do not increase and the triple decreases
 lexicographically.
@@ -27,8 +28,11 @@ The triples are natural numbers, so there is no infinite sequence of steps (see
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
 from math import prod
 from typing import NamedTuple
+
+import torch
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
@@ -44,24 +48,27 @@ __all__ = ["Measure", "Measurer", "Weigher", "flops"]
 LEAF_WEIGHT: dict[type[LinearOperator], int] = {
     Identity: 2,
     Zero: 2,
-    Permutation: 3,
-    Diagonal: 3,
-    Dense: 3,
-    BlockDiagonal: 4,
-    KroneckerSparse: 5,
-    Sparse: 5,
-    BlockSparse: 6,
+    Permutation: 6,
+    Diagonal: 6,
+    Dense: 6,
+    BlockDiagonal: 8,
+    KroneckerSparse: 10,
+    Sparse: 10,
+    BlockSparse: 12,
 }
-OTHER_LEAF = 4
+OTHER_LEAF = 8
 
 
 class Measure(NamedTuple):
-    """(work, bytes stored, weight), compared from the left, and the flops proper."""
+    """(work, bytes stored, weight), compared from the left, the flops proper, and what stays."""
 
     work: int
     stored: int
     weight: int
     flops: int
+    shape: tuple[int, int]
+    dtype: torch.dtype | None
+    batch: tuple[int, ...]
 
     def accepts(self, after: Measure, grows: bool = False) -> bool:
         """Whether a step from here to ``after`` is progress and makes nothing dearer.
@@ -95,23 +102,26 @@ class Measurer:
         own = sum(t.numel() * t.element_size() for t in op.tensors.values())
         if not op.children:
             leaf = flops(op)
-            return Measure(leaf, own, LEAF_WEIGHT.get(type(op), OTHER_LEAF), leaf)
+            weight = LEAF_WEIGHT.get(type(op), OTHER_LEAF)
+            return Measure(leaf, own, weight, leaf, op.shape, op.strong_dtype, op.batch_shape)
         parts = [self(c) for c in op.children]
         stored = own + sum(p.stored for p in parts)
         weights = sum(p.weight for p in parts)
         weight = 1 + 2 * weights
         work, proper = sum(p.work for p in parts), sum(p.flops for p in parts)
+        shape = op.shape
         match op:
             case Transpose():
                 turned = self(op.children[0]._transpose())
                 work, proper, weight = turned.work, turned.flops, weights**2
             case Scaled():
                 free = not op.tensors and op.alpha in (1, -1)
-                own_work = 0 if free else op.shape[0]
+                own_work = 0 if free else shape[0]
                 work, proper, weight = work + own_work, proper + own_work, 1 + weights
             case Sum():
-                own_work = op.shape[0] * (len(parts) - 1)
+                own_work = shape[0] * (len(parts) - 1)
                 work, proper = work + own_work, proper + own_work
+                weight = weights + (len(parts) == 1)
             case DirectSum():
                 weight = 2 * weights + len(parts)
             case Kronecker():
@@ -125,7 +135,23 @@ class Measurer:
             case _:
                 proper = flops(op)
                 work = max(work, proper)
-        return Measure(work, stored, weight, proper)
+        return Measure(work, stored, weight, proper, shape, _dtype(op, parts), _batch(op, parts))
+
+
+def _dtype(op: LinearOperator, parts: list[Measure]) -> torch.dtype | None:
+    """``op.strong_dtype`` from what is known of its children."""
+    if op.tensors or op.static:
+        return op.strong_dtype
+    found = {p.dtype for p in parts if p.dtype is not None}
+    return reduce(torch.promote_types, found) if found else None
+
+
+def _batch(op: LinearOperator, parts: list[Measure]) -> tuple[int, ...]:
+    """``op.batch_shape`` from what is known of its children."""
+    if op.tensors:
+        return op.batch_shape
+    found = {p.batch for p in parts if p.batch}
+    return tuple(torch.broadcast_shapes(*found)) if len(found) > 1 else next(iter(found), ())
 
 
 class Weigher:

@@ -40,6 +40,7 @@ def _twice(op: LinearOperator) -> LinearOperator:
     LinearOperator,
     inside=Sum,
     early=True,
+    key=lambda op: split_scalar(op)[1],
     example=lambda g: _twice(ex.butterfly(g, 2)),
 )
 def equal_terms(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
@@ -159,7 +160,14 @@ def _common(g: torch.Generator, left: bool) -> LinearOperator:
     return a @ b + a @ c if left else b @ a + c @ a
 
 
-@rule(LinearOperator, LinearOperator, inside=Sum, early=True, example=lambda g: _common(g, True))
+@rule(
+    LinearOperator,
+    LinearOperator,
+    inside=Sum,
+    early=True,
+    key=lambda op: _end(op, 0),
+    example=lambda g: _common(g, True),
+)
 def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """A B + A C = A (B + C)."""
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
@@ -170,7 +178,14 @@ def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator |
     return Product(first, Sum(_times(alpha, rest, n), _times(beta, tail, n)))
 
 
-@rule(LinearOperator, LinearOperator, inside=Sum, early=True, example=lambda g: _common(g, False))
+@rule(
+    LinearOperator,
+    LinearOperator,
+    inside=Sum,
+    early=True,
+    key=lambda op: _end(op, -1),
+    example=lambda g: _common(g, False),
+)
 def common_right_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """B A + C A = (B + C) A."""
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
@@ -179,6 +194,12 @@ def common_right_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator 
         return None
     m = last.shape[0]
     return Product(Sum(_times(alpha, rest, m), _times(beta, tail, m)), last)
+
+
+def _end(op: LinearOperator, i: int) -> LinearOperator:
+    """The first or the last factor of a term."""
+    core = split_scalar(op)[1]
+    return core.children[i] if isinstance(core, Product) else core
 
 
 def _uncons(op: LinearOperator) -> tuple[LinearOperator, LinearOperator | None]:

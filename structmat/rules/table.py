@@ -20,6 +20,7 @@ __all__ = ["Rule", "Step", "candidates", "rule", "rules"]
 
 Classes = type[LinearOperator] | tuple[type[LinearOperator], ...]
 Apply = Callable[..., LinearOperator | None]
+Key = Callable[[LinearOperator], LinearOperator]
 Build = Callable[[torch.Generator], LinearOperator]
 
 TABLE: list[Rule] = []
@@ -42,6 +43,8 @@ class Rule:
             operators by their tensors, and for those that make work on the children needless.
         late: tried on a node when no other rule fires; for rules that weigh the whole node, by
             the :class:`structmat.rules.measure.Weigher` that they take as a second argument.
+        key: for a rule on two operands that compares parts of them by identity, the part of one
+            operand; the engine calls the rule only where the parts look alike.
         build: how :meth:`example` makes its expression.
         exact: whether integers stay integers; not where numbers pass through a Fourier transform.
 
@@ -64,6 +67,7 @@ class Rule:
     build: Build = field(repr=False)
     exact: bool = field(default=True, repr=False)
     late: bool = field(default=False, repr=False)
+    key: Key | None = field(default=None, repr=False)
 
     def example(self, seed: int = 0) -> LinearOperator:
         """An expression at whose root the rule fires, with entries in {-1, 0, 1}, float64.
@@ -106,6 +110,7 @@ def rule(
     early: bool = False,
     late: bool = False,
     exact: bool = True,
+    key: Key | None = None,
     example: Build,
 ) -> Callable[[Apply], Apply]:
     """Register the decorated function; the first line of its docstring is the statement.
@@ -116,6 +121,7 @@ def rule(
         source: reference.
         early: also try it before the children are simplified.
         late: try it only when no other rule fires.
+        key: the part of an operand that has to be the same in both.
         exact: False for rules whose numbers pass through a Fourier transform.
         example: from a seeded generator to an expression at whose root the rule fires.
 
