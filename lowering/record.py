@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from structmat.builder import Solvable
 from structmat.index import IndexMap
 from structmat.lowering.ir import (
     Add,
@@ -156,6 +157,14 @@ class Recorder:
         number = len(self.tensors) - 1
         pre = pre * self.batch // batch
         return self.put(Apply(size * self.batch, x.id, number, op, batch, pre, post), size)
+
+    def solve(self, x: _Value, op: Solvable, pre: int = 1, post: int = 1) -> _Value:
+        """See :class:`structmat.builder.Builder`; what has no closed form cannot be compiled."""
+        label = op._label() if isinstance(op, LinearOperator) else type(op).__name__
+        raise NotImplementedError(
+            f"{label} has no closed form to compile: apply it as it is, sm.inv(A)(x), "
+            "call sm.solve(A, b), or store the inverse, sm.Dense(torch.linalg.inv(A.to_dense()))"
+        )
 
 
 def to_chain(op: LinearOperator) -> tuple[Graph, list[Tensor]]:

@@ -4,7 +4,7 @@ Write a matrix as an expression of fast factors, simplify it, know its cost, pro
 onto a structure with a certificate, and compile it to fused kernels with a backward pass.
 """
 
-from structmat import sized, testing
+from structmat import linalg, sized, testing
 from structmat._version import __version__
 from structmat.compose import (
     DirectSum,
@@ -42,13 +42,17 @@ from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Haar, Wavelet
 from structmat.linalg import (
+    Inverse,
+    Solution,
     det,
     diagonal,
     eigvals,
     eigvalsh,
+    inv,
     logdet,
     norm,
     slogdet,
+    solve,
     svdvals,
     trace,
 )
@@ -94,6 +98,7 @@ __all__ = [
     "Hadamard",
     "Hankel",
     "Identity",
+    "Inverse",
     "Kronecker",
     "KroneckerSparse",
     "LinearOperator",
@@ -106,6 +111,7 @@ __all__ = [
     "Projection",
     "Rule",
     "Scaled",
+    "Solution",
     "Sparse",
     "Step",
     "Sum",
@@ -127,6 +133,7 @@ __all__ = [
     "displacement_rank",
     "eigvals",
     "eigvalsh",
+    "inv",
     "is_diagonal",
     "is_hermitian",
     "is_psd",
@@ -135,6 +142,7 @@ __all__ = [
     "is_triangular",
     "is_unitary",
     "kron",
+    "linalg",
     "logdet",
     "norm",
     "project",
@@ -144,6 +152,7 @@ __all__ = [
     "simplify",
     "sized",
     "slogdet",
+    "solve",
     "stride_permutation",
     "svdvals",
     "testing",

@@ -15,6 +15,7 @@ slice       y = x[start:stop]
 concat      y = (x_1, x_2, ...)
 zeros       y = 0
 apply       y = T(w) x for a :class:`structmat.primitives.Primitive` (FFT, ...)
+solve       y = A^-1 x for an operator A (:class:`Solvable`); it runs, but does not compile
 ==========  =========================================================================
 
 ``contract`` is the Kronecker-sparse factor with pattern (a, b, c, d) of Le, Zheng, Riccietti,
@@ -33,9 +34,23 @@ from structmat.index import IndexMap
 from structmat.primitives.base import Primitive
 from structmat.tables import index_tensor
 
-__all__ = ["Builder", "Counting", "Eager", "Lift", "index_tensor"]
+__all__ = ["Builder", "Counting", "Eager", "Lift", "Solvable", "index_tensor"]
 
 Number = int | float | complex
+
+
+class Solvable(Protocol):
+    """The inverse of a square matrix, as the word ``solve`` needs it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+
+    def solved(self, b: Tensor) -> Tensor:
+        """A^-1 b for columns b (..., n, k), differentiable in b and in the tensors of A."""
+
+    def solving(self) -> tuple[int, int]:
+        """(products, sums) for one column, after what all columns share (a factorisation)."""
 
 
 class Builder(Protocol):
@@ -69,6 +84,9 @@ class Builder(Protocol):
         self, x: Any, op: Primitive, w: Tensor | None = None, pre: int = 1, post: int = 1
     ) -> Any:
         """y[p,:,q] = op(w) x[p,:,q]; w (..., *op.values)."""
+
+    def solve(self, x: Any, op: Solvable, pre: int = 1, post: int = 1) -> Any:
+        """y[p,:,q] = A^-1 x[p,:,q]."""
 
 
 def _promoted(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,6 +189,15 @@ class Eager:
         y = op(xs, w)
         return y.reshape(*y.shape[:-3], pre * op.outs * post)
 
+    def solve(self, x: Tensor, op: Solvable, pre: int = 1, post: int = 1) -> Tensor:
+        """See :class:`Builder`; all rows, and all p and q, are columns of one system."""
+        *lead, t, size = x.shape
+        n = op.shape[0]
+        columns = x.reshape(*lead, t, pre, n, post).movedim(-2, -4)
+        y = op.solved(columns.reshape(*lead, n, t * pre * post))
+        y = y.reshape(*y.shape[:-2], n, t, pre, post).movedim(-4, -2)
+        return y.reshape(*y.shape[:-4], t, size)
+
 
 class Counting:
     """Counts multiplications and additions per vector; ``x`` is the length of the vector.
@@ -232,6 +259,13 @@ class Counting:
         self.adds += pre * adds * post
         return pre * op.outs * post
 
+    def solve(self, x: int, op: Solvable, pre: int = 1, post: int = 1) -> int:
+        """See :class:`Builder`: what the method of A needs for a column."""
+        mults, adds = op.solving()
+        self.mults += pre * mults * post
+        self.adds += pre * adds * post
+        return x
+
 
 class Lift:
     """A builder that carries every operation to I_pre (x) op (x) I_post."""
@@ -276,3 +310,7 @@ class Lift:
     ) -> Any:
         """See :class:`Builder`."""
         return self.inner.apply(x, op, w, self.pre * pre, post * self.post)
+
+    def solve(self, x: Any, op: Solvable, pre: int = 1, post: int = 1) -> Any:
+        """See :class:`Builder`."""
+        return self.inner.solve(x, op, self.pre * pre, post * self.post)

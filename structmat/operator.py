@@ -361,19 +361,23 @@ class LinearOperator(Views):
         return self * (1 / alpha) if _is_scalar(alpha) else NotImplemented
 
     def __pow__(self, k: int) -> LinearOperator:
-        """A @ A @ ... @ A; ``A ** 0`` is the identity.
+        """A @ A @ ... @ A; ``A ** 0`` is the identity, ``A ** -k`` is ``inv(A) ** k``.
 
         Raises:
-            ValueError: not square, or k is not a non-negative integer.
+            ValueError: not square, or k is not an integer.
         """
         from structmat.compose import Product
         from structmat.leaves.diagonal import Identity
 
         m, n = self.shape
-        if m != n or not isinstance(k, int) or k < 0:
+        if m != n or not isinstance(k, int):
             raise ValueError(
-                f"{self._label()} ** {k}: needs a square operator and an integer power >= 0"
+                f"{self._label()} ** {k}: needs a square operator and an integer power"
             )
+        if k < 0:
+            from structmat.linalg.inverse import inv
+
+            return inv(self) ** -k
         if k == 0:
             return Identity(n, dtype=self.strong_dtype)
         return self if k == 1 else Product(*[self] * k)

@@ -127,7 +127,8 @@ def test_rule_replays_on_other_numbers(r: sm.Rule, mode: Any) -> None:
         return list(sm.simplify(op).parameters())
 
     graph = make_fx(simplified, tracing_mode=mode)(*distinct)
-    assert "item" not in graph.code
+    assert ".item(" not in graph.code
+    assert "local_scalar" not in graph.code
     other = [ints(*t.shape).to(t.dtype) for t in distinct]
     for got, want in zip(graph(*other), simplified(*other), strict=True):
         assert agree(got, want, r.exact)

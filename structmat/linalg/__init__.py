@@ -1,5 +1,6 @@
 """Linear algebra by structure: what ``torch.linalg`` computes, without the dense matrix.
 
+Solutions of linear systems and inverses, which name their method in a :class:`Solution`.
 Determinants, traces, diagonals, eigenvalues, singular values, norms. Each function returns a
 tensor, with the batch dimensions of the operator in front; with ``return_method=True`` it returns
 an :class:`Answer` (value, method, error) that names how the value was found, exact or dense or
@@ -12,19 +13,31 @@ Each function is a rule by class (``functools.singledispatch``) that a class of 
 follow.
 """
 
+from structmat.linalg import (  # isort: skip
+    direct as direct,
+    low_rank as low_rank,
+    toeplitz as toeplitz,
+)
 from structmat.linalg.answer import Answer
 from structmat.linalg.determinant import SignLog, det, logdet, slogdet, slogdet_of
 from structmat.linalg.diagonal import diagonal, diagonal_of
 from structmat.linalg.entries import Entries, entries_of
+from structmat.linalg.inverse import Inverse, inv
 from structmat.linalg.norm import column_sums_of, frobenius_of, norm, spectral_of
+from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.linalg.singular import svdvals, svdvals_of
+from structmat.linalg.solve import solve
 from structmat.linalg.spectrum import eigvals, eigvals_of, eigvalsh
 from structmat.linalg.trace import trace, trace_of
 
 __all__ = [
     "Answer",
     "Entries",
+    "IllConditionedWarning",
+    "Inverse",
     "SignLog",
+    "SingularError",
+    "Solution",
     "column_sums_of",
     "det",
     "diagonal",
@@ -34,10 +47,12 @@ __all__ = [
     "eigvalsh",
     "entries_of",
     "frobenius_of",
+    "inv",
     "logdet",
     "norm",
     "slogdet",
     "slogdet_of",
+    "solve",
     "spectral_of",
     "svdvals",
     "svdvals_of",

@@ -18,6 +18,7 @@ from structmat.rules import (  # isort: skip
     toeplitz as toeplitz,
     displacement as displacement,
     transforms as transforms,
+    inverses as inverses,
     association as association,
 )
 from structmat.rules.engine import fire, simplify

@@ -14,6 +14,7 @@ A + B + ...                     [A] + [B] + ... (for a sum of one: 1 + [A])
 A B ...                         1 + 2 ([A] + [B] + ...)
 A (x) B ..., diag(A, B, ...)    (2 [A] + 1) + (2 [B] + 1) + ...
 A^T                             [A]^2
+A^-1                            [A]^2 + [A]
 ==============================  ==========================================================
 
 so that pushing a transpose down, pulling a scalar up, A B + A C = A (B + C) and (A (x) B)(C (x) D)
@@ -41,6 +42,7 @@ from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.sparse import BlockSparse, Sparse
+from structmat.linalg.inverse import Inverse
 from structmat.operator import LinearOperator
 
 __all__ = ["Measure", "Measurer", "Weigher", "flops"]
@@ -132,6 +134,9 @@ class Measurer:
                 weight = 1 + weights
             case Product():
                 pass
+            case Inverse():
+                work = proper = flops(op)
+                weight = weights**2 + weights
             case _:
                 proper = flops(op)
                 work = max(work, proper)
