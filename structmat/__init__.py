@@ -7,14 +7,21 @@ onto a structure with a certificate, and compile it to fused kernels with a back
 from structmat import linalg, sized, testing
 from structmat._version import __version__
 from structmat.compose import (
+    Block,
     DirectSum,
     Kronecker,
+    KroneckerSum,
     Product,
     Scaled,
+    Selection,
     Sum,
     Transpose,
+    block,
     direct_sum,
+    hstack,
     kron,
+    kron_sum,
+    vstack,
 )
 from structmat.cost import Cost, dim
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
@@ -81,6 +88,7 @@ __all__ = [
     "IDFT",
     "IRDFT",
     "RDFT",
+    "Block",
     "BlockDiagonal",
     "BlockSparse",
     "Butterfly",
@@ -101,6 +109,7 @@ __all__ = [
     "Inverse",
     "Kronecker",
     "KroneckerSparse",
+    "KroneckerSum",
     "LinearOperator",
     "LowDisplacementRank",
     "LowRank",
@@ -111,6 +120,7 @@ __all__ = [
     "Projection",
     "Rule",
     "Scaled",
+    "Selection",
     "Solution",
     "Sparse",
     "Step",
@@ -124,6 +134,7 @@ __all__ = [
     "assume",
     "bandwidth",
     "bit_reversal",
+    "block",
     "compile",
     "cyclic_shift",
     "det",
@@ -133,6 +144,7 @@ __all__ = [
     "displacement_rank",
     "eigvals",
     "eigvalsh",
+    "hstack",
     "inv",
     "is_diagonal",
     "is_hermitian",
@@ -142,6 +154,7 @@ __all__ = [
     "is_triangular",
     "is_unitary",
     "kron",
+    "kron_sum",
     "linalg",
     "logdet",
     "norm",
@@ -157,4 +170,5 @@ __all__ = [
     "svdvals",
     "testing",
     "trace",
+    "vstack",
 ]

@@ -243,6 +243,7 @@ class LinearOperator(Views):
 
     def spec(self) -> dict[str, Any]:
         """The structure as JSON-able data; :func:`structmat.operator.from_spec` reads it back."""
+        from structmat.gather import Gather
         from structmat.index import IndexMap
         from structmat.pattern import Pattern
 
@@ -252,6 +253,9 @@ class LinearOperator(Views):
                 v = {"index": v.array().tolist()}
             elif isinstance(v, Pattern):
                 v = {"pattern": v.data()}
+            elif isinstance(v, Gather):
+                run = v.run and [v.run.start, v.run.stop, v.run.step]
+                v = {"gather": run or v.array().tolist(), "run": bool(run), "of": v.size}
             elif isinstance(v, torch.dtype):
                 v = {"dtype": str(v).removeprefix("torch.")}
             elif isinstance(v, complex):
@@ -353,6 +357,11 @@ class LinearOperator(Views):
     def __mul__(self, alpha: Any) -> LinearOperator:
         from structmat.compose import Scaled
 
+        if isinstance(alpha, LinearOperator):
+            raise TypeError(
+                f"{self._label()} * {alpha._label()}: A @ B is the matrix product, "
+                "sm.elementwise(A, B) the product entry by entry"
+            )
         return Scaled(alpha, self) if _is_scalar(alpha) else NotImplemented
 
     __rmul__ = __mul__
@@ -381,6 +390,40 @@ class LinearOperator(Views):
         if k == 0:
             return Identity(n, dtype=self.strong_dtype)
         return self if k == 1 else Product(*[self] * k)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows, columns, submatrices and entries, indexed as in NumPy.
+
+        Args:
+            key: one or two of: slices, integers, lists, arrays or tensors of integers or booleans,
+                an ellipsis. Negative integers count from the end. ``np.ix_(rows, columns)`` is a
+                submatrix; two lists pair up.
+
+        Returns:
+            A lazy operator where both dimensions are kept, as in ``A[1:3]``, ``A[:, [0, 2]]``. A
+            tensor where an integer drops one, as in ``A[i]`` of shape batch_shape + (n,), or both,
+            as in ``A[i, j]`` of shape batch_shape, and for two lists. Batch dimensions are not
+            indexed.
+
+        Raises:
+            IndexError: a position out of range, a mask of the wrong length, too many indices.
+            TypeError: not an index.
+
+        Example:
+            >>> import numpy as np, torch, structmat as sm
+            >>> A = sm.Toeplitz(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 5.0, 6.0]))
+            >>> A[1:3, ::2].to_dense()
+            tensor([[2., 5.],
+                    [3., 1.]])
+            >>> A[1:3].simplify()._label(), A[np.ix_([3, 0], [1, 1])].shape
+            ('Toeplitz(2x3)', (2, 2))
+        """
+        from structmat.compose.indexing import index
+
+        return index(self, key)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(self.shape[0]))
 
     @property
     def T(self) -> LinearOperator:
@@ -581,6 +624,7 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
     Raises:
         ValueError: unknown class, missing tensor, or parts that do not fit.
     """
+    from structmat.gather import Gather
     from structmat.index import recognise
     from structmat.pattern import Pattern
 
@@ -608,6 +652,8 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
             v = recognise(np.asarray(v["index"], dtype=np.int64))
         elif isinstance(v, dict) and "pattern" in v:
             v = Pattern.of(**v["pattern"])
+        elif isinstance(v, dict) and "gather" in v:
+            v = Gather.of(range(*v["gather"]) if v["run"] else v["gather"], v["of"])
         elif isinstance(v, dict) and "dtype" in v:
             v = getattr(torch, v["dtype"])
         elif isinstance(v, dict) and "complex" in v:

@@ -94,6 +94,11 @@ MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "empty_inside": lambda r: (
         sm.Dense(r(16, 16)) @ sm.Dense(r(16, 0)) @ sm.Dense(r(0, 16)) + sm.Identity(16)
     ),
+    "block": lambda r: sm.block([[_monarch(r), r(12, 3)], [0, sm.reversal(3)]]),
+    "slice": lambda r: _monarch(r)[1:9, ::3],
+    "repeated_rows": lambda r: sm.Dense(r(6, 4))[[5, 0, 5, 2, 5]],
+    "kronecker_sum": lambda r: sm.kron_sum(sm.Dense(r(3, 3)), sm.Dense(r(4, 4))),
+    "lifted_slice": lambda r: sm.kron(sm.Dense(r(2, 2)), sm.Dense(r(6, 4))[1::2, [0, 3, 3]]),
     "residual": lambda r: sm.Identity(64) + sm.Monarch(r(8, 8, 8), r(8, 8, 8)),
 }
 

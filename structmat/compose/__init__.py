@@ -10,5 +10,11 @@ from structmat.compose.basic import (
     direct_sum,
     kron,
 )
+from structmat.compose.blocks import Block, block, hstack, vstack
+from structmat.compose.kronecker_sum import KroneckerSum, kron_sum
+from structmat.compose.selection import Selection
 
-__all__ = ["DirectSum", "Kronecker", "Product", "Scaled", "Sum", "Transpose", "direct_sum", "kron"]
+__all__ = [
+    "Block", "DirectSum", "Kronecker", "KroneckerSum", "Product", "Scaled", "Selection", "Sum",
+    "Transpose", "block", "direct_sum", "hstack", "kron", "kron_sum", "vstack",
+]  # fmt: skip

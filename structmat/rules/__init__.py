@@ -15,6 +15,8 @@ from structmat.rules import (  # isort: skip
     dense as dense,
     sums as sums,
     products as products,
+    block_matrices as block_matrices,
+    slices as slices,
     toeplitz as toeplitz,
     displacement as displacement,
     transforms as transforms,

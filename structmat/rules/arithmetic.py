@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Sum
+from structmat.compose import Block, DirectSum, Kronecker, KroneckerSum, Product, Sum
+from structmat.compose.blocks import acts
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.convolution import Convolution
@@ -125,10 +126,8 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
                 if child is not None:
                     return _with_child(op, i, child)
             return None
-        case Sum() | DirectSum():
-            children = [times_scalar(alpha, c) for c in op.children]
-            made = [c for c in children if c is not None]
-            return type(op)(*made) if len(made) == len(children) else None
+        case Sum() | DirectSum() | Block() | KroneckerSum():
+            return _all(op, [times_scalar(alpha, c) if acts(c) else c for c in op.children])
     return None
 
 
@@ -144,6 +143,10 @@ def scale_rows(d: Tensor, op: LinearOperator) -> LinearOperator | None:
             parts = d.split([c.shape[0] for c in op.children], -1)
             scaled = [scale_rows(p, c) for p, c in zip(parts, op.children, strict=True)]
             return _all(op, scaled)
+        case Block():
+            parts = d.split(list(op.heights), -1)
+            rows = zip(parts, op.rows(), strict=True)
+            return _all(op, [scale_rows(p, c) if acts(c) else c for p, row in rows for c in row])
     if not op.tensors or _grows(op.batch_shape, d.shape[:-1]):
         return None
     match op:
@@ -185,6 +188,16 @@ def scale_columns(op: LinearOperator, d: Tensor) -> LinearOperator | None:
             parts = d.split([c.shape[1] for c in op.children], -1)
             scaled = [scale_columns(c, p) for c, p in zip(op.children, parts, strict=True)]
             return _all(op, scaled)
+        case Block():
+            parts = d.split(list(op.widths), -1)
+            return _all(
+                op,
+                [
+                    scale_columns(c, p) if acts(c) else c
+                    for row in op.rows()
+                    for c, p in zip(row, parts, strict=True)
+                ],
+            )
         case Monarch():
             k, _, p = op.right.shape[-3:]
             if _grows(op.right.shape[:-3], d.shape[:-1]):
@@ -222,4 +235,4 @@ def _with_child(op: LinearOperator, i: int, child: LinearOperator) -> LinearOper
 
 def _all(op: LinearOperator, children: list[LinearOperator | None]) -> LinearOperator | None:
     made = [c for c in children if c is not None]
-    return op._replace({}, made, {}) if len(made) == len(children) else None
+    return op._replace({}, made, op.static) if len(made) == len(children) else None

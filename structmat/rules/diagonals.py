@@ -6,7 +6,7 @@ its entries permuted: diag(d) P = P diag(P^T d).
 
 from __future__ import annotations
 
-from structmat.compose import DirectSum, Product, Sum, direct_sum
+from structmat.compose import Block, DirectSum, Product, Sum, direct_sum
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.dense import Dense, LowRank
@@ -28,6 +28,7 @@ Numbers = (
     MonarchChain,
     Butterfly,
     DirectSum,
+    Block,
     Sum,
 )
 

@@ -24,7 +24,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, overload
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import (
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Sum,
+    Transpose,
+)
 from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
 from structmat.rules.measure import Measurer, Weigher
@@ -32,7 +40,7 @@ from structmat.rules.table import Rule, Step, candidates
 
 __all__ = ["fire", "simplify"]
 
-NARY = (Product, Sum, Kronecker, DirectSum)
+NARY = (Product, Sum, Kronecker, DirectSum, KroneckerSum)
 ATOMIC = (Transpose, MonarchChain)
 """Nodes whose children are not simplified on their own."""
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import torch
 
-from structmat.compose import DirectSum, Kronecker, Product, Sum, direct_sum, kron
+from structmat.compose import (
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Sum,
+    direct_sum,
+    kron,
+)
 from structmat.leaves.diagonal import Identity, Zero
 from structmat.leaves.permutation import Permutation
 from structmat.operator import LinearOperator
@@ -17,9 +25,12 @@ from structmat.rules.arithmetic import strong
 from structmat.rules.table import rule
 
 
-@rule((Product, Sum, Kronecker, DirectSum), example=lambda g: Product(ex.dense(g, 2, 3)))
+@rule(
+    (Product, Sum, Kronecker, DirectSum, KroneckerSum),
+    example=lambda g: Product(ex.dense(g, 2, 3)),
+)
 def single(op: LinearOperator) -> LinearOperator | None:
-    """A product, sum, Kronecker product or direct sum of one operator is that operator."""
+    """A product, sum, Kronecker product, Kronecker or direct sum of one operator is that one."""
     return op.children[0] if len(op.children) == 1 else None
 
 

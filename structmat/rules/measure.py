@@ -12,7 +12,8 @@ leaf                            2 to 12: canonical leaves are lighter (identity,
 alpha A                         1 + [A]
 A + B + ...                     [A] + [B] + ... (for a sum of one: 1 + [A])
 A B ...                         1 + 2 ([A] + [B] + ...)
-A (x) B ..., diag(A, B, ...)    (2 [A] + 1) + (2 [B] + 1) + ...
+A (x) B ..., diag(A, B, ...)    (2 [A] + 1) + (2 [B] + 1) + ..., likewise A (+) B
+[A B; C D]                      1 + (2 [A] + 1) + (2 [B] + 1) + ...
 A^T                             [A]^2
 A^-1                            [A]^2 + [A]
 ==============================  ==========================================================
@@ -35,7 +36,17 @@ from typing import NamedTuple
 
 import torch
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import (
+    Block,
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Sum,
+    Transpose,
+)
+from structmat.compose.blocks import acts
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import MonarchChain
 from structmat.leaves.dense import Dense
@@ -125,6 +136,20 @@ class Measurer:
                 work, proper = work + own_work, proper + own_work
                 weight = weights + (len(parts) == 1)
             case DirectSum():
+                weight = 2 * weights + len(parts)
+            case Block():
+                lines = ((m, sum(map(acts, r))) for m, r in zip(op.heights, op.rows(), strict=True))
+                own_work = sum(m * max(live - 1, 0) for m, live in lines)
+                live = [acts(c) for c in op.children]
+                work = work + own_work
+                proper = sum(p.flops for p, a in zip(parts, live, strict=True) if a) + own_work
+                weight = 2 * weights + len(parts) + 1
+            case KroneckerSum():
+                sizes = [c.shape[0] for c in op.children]
+                many = [prod(s for j, s in enumerate(sizes) if j != i) for i in range(len(sizes))]
+                own_work = op.shape[0] * (len(parts) - 1)
+                work = own_work + sum(max(k, 1) * p.work for k, p in zip(many, parts, strict=True))
+                proper = own_work + sum(k * p.flops for k, p in zip(many, parts, strict=True))
                 weight = 2 * weights + len(parts)
             case Kronecker():
                 work = _kronecker(op, [p.work for p in parts], 1)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
+from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Identity, Zero
 from structmat.leaves.permutation import reversal
 from structmat.operator import LinearOperator
@@ -89,6 +90,16 @@ def scalar_out_of_product(op: Product) -> LinearOperator | None:
 def scalar_out_of_kronecker(op: Kronecker) -> LinearOperator | None:
     """A (x) (alpha B) = alpha (A (x) B)."""
     return _first_out(op)
+
+
+@rule(Kronecker, example=lambda g: kron(ex.dense(g, 1, 1), ex.monarch(g, (2, 3, 2), (2, 2, 3))))
+def kronecker_with_number(op: Kronecker) -> LinearOperator | None:
+    """[alpha] (x) A = alpha A."""
+    for i, c in enumerate(op.children):
+        if isinstance(c, Dense) and c.shape == (1, 1) and len(op.children) > 1:
+            rest = (*op.children[:i], *op.children[i + 1 :])
+            return Scaled(c.weight[..., 0, 0], rest[0] if len(rest) == 1 else Kronecker(*rest))
+    return None
 
 
 @rule(DirectSum, example=lambda g: direct_sum(2 * reversal(3), 2 * Identity(2)))

@@ -171,7 +171,7 @@ def _common(g: torch.Generator, left: bool) -> LinearOperator:
 def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """A B + A C = A (B + C)."""
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
-    (first, rest), (head, tail) = _uncons(p), _uncons(q)
+    (first, rest), (head, tail) = uncons(p), uncons(q)
     if (rest is None and tail is None) or not same(first, head):
         return None
     n = first.shape[1]
@@ -189,7 +189,7 @@ def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator |
 def common_right_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """B A + C A = (B + C) A."""
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
-    (last, rest), (foot, tail) = _unsnoc(p), _unsnoc(q)
+    (last, rest), (foot, tail) = unsnoc(p), unsnoc(q)
     if (rest is None and tail is None) or not same(last, foot):
         return None
     m = last.shape[0]
@@ -202,13 +202,15 @@ def _end(op: LinearOperator, i: int) -> LinearOperator:
     return core.children[i] if isinstance(core, Product) else core
 
 
-def _uncons(op: LinearOperator) -> tuple[LinearOperator, LinearOperator | None]:
+def uncons(op: LinearOperator) -> tuple[LinearOperator, LinearOperator | None]:
+    """The first factor of a product, and the others; None where there are none."""
     if isinstance(op, Product) and len(op.children) > 1:
         return op.children[0], _joined(op.children[1:])
     return op, None
 
 
-def _unsnoc(op: LinearOperator) -> tuple[LinearOperator, LinearOperator | None]:
+def unsnoc(op: LinearOperator) -> tuple[LinearOperator, LinearOperator | None]:
+    """The last factor of a product, and the others; None where there are none."""
     if isinstance(op, Product) and len(op.children) > 1:
         return op.children[-1], _joined(op.children[:-1])
     return op, None

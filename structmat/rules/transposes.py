@@ -7,18 +7,24 @@
 from __future__ import annotations
 
 from structmat.compose import (
+    Block,
     DirectSum,
     Kronecker,
+    KroneckerSum,
     Product,
     Scaled,
     Sum,
     Transpose,
     direct_sum,
+    hstack,
     kron,
+    kron_sum,
 )
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.table import rule
+
+COMPOSITE = (Product, Sum, Scaled, Kronecker, DirectSum, Block, KroneckerSum, Transpose)
 
 
 @rule(Transpose, example=lambda g: Transpose(Transpose(ex.dense(g, 2, 3))))
@@ -62,11 +68,23 @@ def transpose_of_direct_sum(op: Transpose) -> LinearOperator | None:
     return _pushed(op, DirectSum)
 
 
+@rule(Transpose, example=lambda g: hstack(ex.dense(g, 2, 3), ex.low_rank(g, 2, 3, 1)).T)
+def transpose_of_block(op: Transpose) -> LinearOperator | None:
+    """[A B; C D]^T = [A^T C^T; B^T D^T]."""
+    return _pushed(op, Block)
+
+
+@rule(Transpose, example=lambda g: kron_sum(ex.dense(g, 2, 2), ex.low_rank(g, 3, 3, 1)).T)
+def transpose_of_kronecker_sum(op: Transpose) -> LinearOperator | None:
+    """(A (+) B)^T = A^T (+) B^T."""
+    return _pushed(op, KroneckerSum)
+
+
 @rule(Transpose, example=lambda g: ex.butterfly(g, 2).T)
 def transpose_of_leaf(op: Transpose) -> LinearOperator | None:
     """The transpose of a leaf is a leaf on the transposed tensors; a diagonal is its own."""
     inner = op.children[0]
-    composite = isinstance(inner, Product | Sum | Scaled | Kronecker | DirectSum | Transpose)
+    composite = isinstance(inner, COMPOSITE)
     return None if composite else inner._transpose()
 
 

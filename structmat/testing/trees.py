@@ -18,7 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
+from structmat.compose import (
+    Block,
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Selection,
+    Sum,
+    direct_sum,
+    kron,
+    kron_sum,
+)
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.cauchy import Cauchy
@@ -93,7 +105,7 @@ def exact_bound(op: LinearOperator) -> float:
     The product of max(1-norm, infinity-norm) along products: float64 is exact below 2**53.
     """
     match op:
-        case Sum():
+        case Sum() | Block() | KroneckerSum():
             return sum(map(exact_bound, op.children))
         case DirectSum():
             return max(map(exact_bound, op.children))
@@ -166,11 +178,14 @@ class Grower:
                 lambda m, n: self.tree(n, m, depth - 1).T,
                 lambda m, n: self.kronecker(m, n, depth - 1),
                 lambda m, n: self.direct_sum(m, n, depth - 1),
+                lambda m, n: self.block(m, n, depth - 1),
+                lambda m, n: self.slice(m, n, depth - 1),
                 lambda m, n: self.tree(m, n, depth - 1).conj(),
                 lambda m, n: self.tree(n, m, depth - 1).H,
             ]
             if m == n:
                 makers.append(lambda m, n: self.tree(m, n, depth - 1) ** self.choose((2, 1, 0)))
+                makers.append(lambda m, n: self.kron_sum(m, n, depth - 1))
         if self.grown.get((m, n)):
             makers.append(lambda m, n: self.choose(self.grown[m, n]))
         out = self.choose(makers)(m, n)
@@ -210,12 +225,46 @@ class Grower:
         n1 = self.choose(sorted({n // 2, n, 0, min(n, 1)}))
         return direct_sum(self.tree(m1, n1, depth), self.tree(m - m1, n - n1, depth))
 
+    def kron_sum(self, m: int, n: int, depth: int) -> LinearOperator:
+        """A (+) B."""
+        a = self.choose(_divisors(m))
+        return kron_sum(self.tree(a, a, depth), self.tree(m // a, m // a, depth))
+
+    def block(self, m: int, n: int, depth: int) -> LinearOperator:
+        """[A B; C 0], or one row or column of it."""
+        m1 = self.choose(sorted({m // 2, m, min(m, 1)}))
+        n1 = self.choose(sorted({n // 2, n, min(n, 1)}))
+        rows: list[list[Any]] = [
+            [self.tree(a, b, depth) for b in ((n1, n - n1) if n1 < n else (n,))]
+            for a in ((m1, m - m1) if m1 < m else (m,))
+        ]
+        if len(rows) == len(rows[0]) == 2 and self.choose((True, False)):
+            rows[1][self.choose((1, 0))] = 0
+        return Block(rows)
+
+    def slice(self, m: int, n: int, depth: int) -> LinearOperator:
+        """A[rows, columns] of a larger A."""
+        rows, columns = self.positions(m), self.positions(n)
+        inner = self.tree(rows[1], columns[1], depth)
+        return Selection(*rows) @ inner @ Selection(*columns).T
+
+    def positions(self, m: int) -> tuple[Any, int]:
+        """m positions of a longer vector, and its length."""
+        more = self.choose((1, 0, 3))
+        step = self.choose((1, -1, 2))
+        size = m * abs(step) + more
+        options: list[Any] = [range(more, size, step) if step > 0 else range(size - more)[::-1]]
+        if size:
+            options.append(torch.randint(0, size, (m,), generator=self.g))
+            options.append(torch.randperm(size, generator=self.g)[:m])
+        return self.choose(options), size
+
     # leaves ------------------------------------------------------------------------------------
 
     def leaf(self, m: int, n: int) -> LinearOperator:
         """A leaf of shape (m, n)."""
         makers: list[Maker] = [self.dense, Zero, self.low_rank, self.blocks, self.factor]
-        makers += [self.monarch, self.chain, self.sparse, self.block_sparse]
+        makers += [self.monarch, self.chain, self.sparse, self.block_sparse, self.selection]
         if m == n:
             makers += [self.identity, self.diagonal, self.permutation, self.companion]
             if m > 1 and m & (m - 1) == 0:
@@ -273,6 +322,13 @@ class Grower:
         inner = k * l // gcd(k, l) * self.choose((1, 2))
         left = self.numbers(l, m // l, inner // l)
         return Monarch(left, self.numbers(k, inner // k, n // k))
+
+    def selection(self, m: int, n: int) -> LinearOperator:
+        """Selection, or the transpose of one."""
+        if n == 0 or (m and self.choose((False, True))):
+            return Selection(torch.randint(0, m, (n,), generator=self.g), m).T if m else Zero(m, n)
+        dtype = self.choose((None, torch.float64))
+        return Selection(torch.randint(0, n, (m,), generator=self.g), n, dtype)
 
     def butterfly(self, m: int, n: int) -> LinearOperator:
         """Butterfly of either order."""

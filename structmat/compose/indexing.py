@@ -1,0 +1,188 @@
+"""Indexing as NumPy does it, on lazy matrices: ``A[i:j, k:l]``, ``A[rows]``, ``A[i]``, ``A[i, j]``.
+
+A slice or a list in a dimension keeps it, an integer drops it. What keeps both dimensions is a lazy
+operator (a product with selections, see :mod:`structmat.compose.selection`). What drops one is a
+tensor of shape batch_shape + (m,) or (n,); what drops both has shape batch_shape. These are
+computed by applying the simplified slice to unit vectors; A is never made dense.
+
+Two index lists pair up, as in NumPy: ``A[[0, 1], [2, 3]]`` is the tensor of the entries (0, 2) and
+(1, 3). The submatrix of these rows and columns is ``A[np.ix_([0, 1], [2, 3])]``, an operator.
+Batch dimensions are not indexed.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat.compose.basic import Product
+from structmat.compose.selection import Selection
+from structmat.gather import Gather
+from structmat.operator import LinearOperator
+
+__all__ = ["index", "row_and_column"]
+
+Part = Gather | int
+
+
+def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
+    """``op[key]``; see :meth:`structmat.LinearOperator.__getitem__`."""
+    rows, columns = row_and_column(op, key)
+    pairs = _pairs(op, rows, columns)
+    if pairs is not None:
+        return pairs
+    parts = [_part(op, k, side) for side, k in enumerate((rows, columns))]
+    cut = _sliced(
+        op,
+        *(
+            p if isinstance(p, Gather) else Gather.of([p], s)
+            for p, s in zip(parts, op.shape, strict=True)
+        ),
+    )
+    match parts:
+        case [Gather(), Gather()]:
+            return cut
+        case [Gather(), int()]:
+            return _column(cut)
+        case [int(), Gather()]:
+            return _column(cut.T)
+        case _:
+            return _column(cut)[..., 0]
+
+
+def _sliced(op: LinearOperator, rows: Gather, columns: Gather) -> LinearOperator:
+    parts: list[LinearOperator] = [op]
+    if not rows.is_identity:
+        parts.insert(0, Selection(rows, rows.size))
+    if not columns.is_identity:
+        parts.append(Selection(columns, columns.size).T)
+    return parts[0] if len(parts) == 1 else Product(*parts)
+
+
+def _column(op: LinearOperator) -> Tensor:
+    """The one column of an operator."""
+    op = op.simplify()
+    return op(torch.ones(1, dtype=op.dtype, device=op.device))
+
+
+def row_and_column(op: LinearOperator, key: Any) -> tuple[Any, Any]:
+    """The two parts of a key; everything where one is left out.
+
+    Raises:
+        IndexError: more than two parts.
+        TypeError: a new axis.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if any(p is None for p in parts):
+        raise TypeError(
+            f"{op._label()}[...]: an operator cannot get a new axis; index the tensor "
+            "A.to_dense() instead"
+        )
+    dots = [i for i, p in enumerate(parts) if p is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > 2:
+        raise IndexError(
+            f"{op._label()}[...]: {len(parts) - len(dots)} indices and {len(dots)} ellipses; an "
+            "operator has rows and columns, A[i, j]; batch dimensions are not indexed"
+        )
+    if dots:
+        missing = 3 - len(parts)
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * missing
+    parts += [slice(None)] * (2 - len(parts))
+    return parts[0], parts[1]
+
+
+def _part(op: LinearOperator, key: Any, side: int) -> Part:
+    """A gather, or an integer that drops the dimension."""
+    n, name = op.shape[side], ("row", "column")[side]
+    if isinstance(key, slice):
+        return Gather.of(range(*key.indices(n)), n)
+    if isinstance(key, range):
+        key = np.arange(key.start, key.stop, key.step)
+    table = _array(op, key)
+    if table.dtype == bool:
+        if table.shape != (n,):
+            raise IndexError(
+                f"{op._label()}: a mask of shape {table.shape} does not fit {n} {name}s; "
+                f"needs shape ({n},)"
+            )
+        return Gather.of(np.flatnonzero(table), n)
+    if table.ndim > 1:
+        raise IndexError(
+            f"{op._label()}: an index of shape {table.shape} for {name}s; needs one dimension, "
+            "or np.ix_(rows, columns) for both"
+        )
+    _in_range(op, table, side)
+    table = np.where(table < 0, table + n, table)
+    return Gather.of(table, n) if table.ndim else int(table)
+
+
+def _in_range(op: LinearOperator, table: Any, side: int) -> None:
+    n, name = op.shape[side], ("row", "column")[side]
+    if table.size and (table.min() < -n or table.max() >= n):
+        wrong = table.min() if table.min() < -n else table.max()
+        raise IndexError(
+            f"{op._label()} of shape {op.shape} has no {name} {wrong}; {name}s are 0 to {n - 1}, "
+            f"or -{n} to -1 from the end"
+        )
+
+
+def _array(op: LinearOperator, key: Any) -> Any:
+    """The key as an array of integers or booleans."""
+    if isinstance(key, bool | np.bool_):
+        raise TypeError(f"{op._label()}: a single {key} is no index; a mask has one bool for each")
+    if isinstance(key, Tensor):
+        key = key.cpu().numpy()
+    if not isinstance(key, np.ndarray | list | tuple):
+        try:
+            return np.asarray(operator.index(key))
+        except TypeError:
+            raise TypeError(
+                f"{op._label()}: {type(key).__name__} is no index; needs integers, slices, or "
+                "lists, arrays and tensors of integers or booleans"
+            ) from None
+    table = np.asarray(key)
+    if table.size == 0 and not np.issubdtype(table.dtype, np.integer) and table.dtype != bool:
+        table = table.astype(np.int64)
+    if table.dtype != bool and not np.issubdtype(table.dtype, np.integer):
+        raise TypeError(f"{op._label()}: an index is {table.dtype}, needs integers or booleans")
+    return table
+
+
+def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tensor | None:
+    """Two index arrays: the submatrix for np.ix_, the entries pair by pair; None for others."""
+    if not all(isinstance(k, Sequence | np.ndarray | Tensor) for k in (rows, columns)):
+        return None
+    r, c = _array(op, rows), _array(op, columns)
+    if r.ndim == 2 and c.ndim == 2 and r.shape[1] == 1 and c.shape[0] == 1:
+        gathers = [_part(op, k.reshape(-1), side) for side, k in enumerate((r, c))]
+        return _sliced(op, *(g for g in gathers if isinstance(g, Gather)))
+    if r.ndim == c.ndim == 0:
+        return None
+    if r.ndim > 1 or c.ndim > 1:
+        raise IndexError(
+            f"{op._label()}: indices of shapes {r.shape} and {c.shape}; need one dimension each, "
+            "or np.ix_(rows, columns) for a submatrix"
+        )
+    if r.ndim != c.ndim:
+        return None
+    left, right = (_part(op, k, side) for side, k in enumerate((r, c)))
+    assert isinstance(left, Gather)
+    assert isinstance(right, Gather)
+    if len(left) != len(right):
+        raise IndexError(
+            f"{op._label()}: {len(left)} rows and {len(right)} columns do not pair up; "
+            "A[np.ix_(rows, columns)] is the submatrix"
+        )
+    return _entries(op, left, right)
+
+
+def _entries(op: LinearOperator, rows: Gather, columns: Gather) -> Tensor:
+    """The entries (rows[k], columns[k]), from A applied to a unit vector for each column."""
+    cut = _sliced(op, rows, columns).simplify()
+    out = cut @ torch.eye(len(rows), dtype=cut.dtype, device=cut.device)
+    return out.diagonal(0, -2, -1)
