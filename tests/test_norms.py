@@ -47,7 +47,7 @@ def test_singular_values(A: sm.LinearOperator) -> None:
 
 
 @given(operators(max_side=8, transforms=True))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_random_trees(A: sm.LinearOperator) -> None:
     check_norms(A)
     check_singular_values(A)
@@ -55,7 +55,7 @@ def test_random_trees(A: sm.LinearOperator) -> None:
 
 @pytest.mark.slow
 @given(operators(max_side=12, transforms=True))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_many_random_trees(A: sm.LinearOperator) -> None:
     check_norms(A)
     check_singular_values(A)

@@ -85,6 +85,30 @@ LEAVES: dict[str, sm.LinearOperator] = {
         for n, norm in ((1, None), (2, "ortho"), (5, None), (7, "ortho"), (8, "forward"))
         if (cls, kind, n) != (sm.DCT, 1, 1)
     },
+    **{
+        f"rdft_{n}_{norm}": make(n, norm, torch.float64)
+        for n, norm in (
+            (0, "backward"),
+            (1, "ortho"),
+            (2, "forward"),
+            (5, "ortho"),
+            (6, "backward"),
+        )
+        for make in (sm.RDFT, sm.IRDFT)
+    },
+    "rdft_transposed": sm.RDFT(7, dtype=torch.float64)._transpose(),
+    "irdft_transposed": sm.IRDFT(6, "ortho", torch.float64)._transpose(),
+    "companion": sm.Companion(r(2, 5) + 2),
+    "companion_transposed": sm.Companion(z(4) + 2)._transpose(),
+    "companion_0": sm.Companion(r(1) + 2),
+    "companion_1": sm.Companion(r(2) + 2),
+    "vandermonde": sm.Vandermonde(torch.arange(-2.0, 3).double() / 2),
+    "vandermonde_complex": sm.Vandermonde(z(2, 4) + torch.arange(4.0))._transpose(),
+    "vandermonde_wide": sm.Vandermonde(r(3) + 2, 5),
+    "vandermonde_0": sm.Vandermonde(r(0)),
+    "cauchy": sm.Cauchy(torch.arange(5.0).double(), torch.arange(5.0).double() * 1.1 + 0.4),
+    "cauchy_complex": sm.Cauchy(z(2, 3), torch.arange(3.0) + 3j),
+    "cauchy_wide": sm.Cauchy(r(3), torch.arange(5.0) + 3),
     "dct_transposed": sm.DCT(5, 2, dtype=torch.float64)._transpose(),
     "dst_transposed": sm.DST(4, 3, "forward", torch.float64)._transpose(),
     "transposed": sm.Dense(z(3, 4)).T,
@@ -202,20 +226,20 @@ def all_of(A: sm.LinearOperator) -> None:
 
 
 @given(SQUARES)
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_random_trees(A: sm.LinearOperator) -> None:
     all_of(A)
 
 
 @pytest.mark.slow
 @given(SQUARES)
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_many_random_trees(A: sm.LinearOperator) -> None:
     all_of(A)
 
 
 @given(operators(max_side=8, transforms=True))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_diagonals_of_random_trees(A: sm.LinearOperator) -> None:
     check_diagonals(A)
 

@@ -1,16 +1,16 @@
 """Linear algebra by structure: what ``torch.linalg`` computes, without the dense matrix.
 
 Solutions of linear systems and inverses, which name their method in a :class:`Solution`.
-Determinants, traces, diagonals, eigenvalues, singular values, norms. Each function returns a
-tensor, with the batch dimensions of the operator in front; with ``return_method=True`` it returns
-an :class:`Answer` (value, method, error) that names how the value was found, exact or dense or
-iterative. An estimate from random vectors is made only when asked for by name, and always comes as
-an Answer with its standard error.
+Determinants, traces, diagonals, eigenvalues, singular values, norms, exponentials. Each function
+returns a tensor, with the batch dimensions of the operator in front; with ``return_method=True`` it
+returns an :class:`Answer` (value, method, error) that names how the value was found, exact or dense
+or iterative. An estimate from random vectors is made only when asked for by name, and always comes
+as an Answer with its standard error. Numbers of 16 bits are computed and returned in 32 bits.
 
 Each function is a rule by class (``functools.singledispatch``) that a class of your own can join:
 :func:`trace_of`, :func:`diagonal_of`, :func:`slogdet_of`, :func:`eigvals_of`, :func:`svdvals_of`,
-:func:`frobenius_of`, :func:`column_sums_of`, and :func:`entries_of`, from which most of the others
-follow.
+:func:`frobenius_of`, :func:`column_sums_of`, :func:`expm_of`, :func:`cond_of`, and
+:func:`entries_of`, from which most of the others follow.
 """
 
 from structmat.linalg import (  # isort: skip
@@ -18,10 +18,13 @@ from structmat.linalg import (  # isort: skip
     low_rank as low_rank,
     toeplitz as toeplitz,
 )
+from structmat.linalg.action import expm_multiply
 from structmat.linalg.answer import Answer
+from structmat.linalg.condition import cond, cond_of
 from structmat.linalg.determinant import SignLog, det, logdet, slogdet, slogdet_of
 from structmat.linalg.diagonal import diagonal, diagonal_of
 from structmat.linalg.entries import Entries, entries_of
+from structmat.linalg.expm import expm, expm_of
 from structmat.linalg.inverse import Inverse, inv
 from structmat.linalg.norm import column_sums_of, frobenius_of, norm, spectral_of
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
@@ -39,6 +42,8 @@ __all__ = [
     "SingularError",
     "Solution",
     "column_sums_of",
+    "cond",
+    "cond_of",
     "det",
     "diagonal",
     "diagonal_of",
@@ -46,6 +51,9 @@ __all__ = [
     "eigvals_of",
     "eigvalsh",
     "entries_of",
+    "expm",
+    "expm_multiply",
+    "expm_of",
     "frobenius_of",
     "inv",
     "logdet",

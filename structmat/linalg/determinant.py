@@ -3,6 +3,8 @@
     det(A B) = det A det B            det(A (x) B) = det(A)^q det(B)^p   for p x p and q x q
     det(alpha A) = alpha^n det A      det(A + U V) = det A det(I + V A^-1 U)
     det P = (-1)^(n - cycles)         det Z_f(c) = prod of FFT(c_k phi^k), phi^n = f
+    det V = prod_{i<j} (x_j - x_i)    det of a companion matrix = (-1)^n c_n / c_0
+    Cauchy: prod_{i<j} (s_j - s_i) (t_i - t_j) / prod_{ij} (s_i - t_j)
     det M = prod det L_j prod det R_k for a Monarch matrix of square blocks
     det of a square product through a dimension below n is 0
 
@@ -29,6 +31,8 @@ from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transp
 from structmat.index import IndexMap
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.cauchy import Cauchy
+from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
@@ -36,15 +40,18 @@ from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard, sequency_order
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant
 from structmat.leaves.trigonometric import Trigonometric
+from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Wavelet
 from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.diagonals import is_diagonal, weighted
 from structmat.linalg.entries import flat, scalar
 from structmat.linalg.spectrum import circulant_spectrum, convolution_spectrum, eigvals_of
+from structmat.linalg.structure import diagonal_known, lengths, weighted
 from structmat.operator import LinearOperator
+from structmat.properties import is_triangular
 
 __all__ = ["SignLog", "det", "logdet", "slogdet", "slogdet_of"]
 
@@ -84,7 +91,8 @@ def slogdet(A: LinearOperator, *, return_method: bool = False) -> SignLog | Answ
     if not isinstance(A, LinearOperator):
         not_an_operator("slogdet", A)
     need_square("slogdet", A)
-    found = slogdet_of(A, like(A))
+    # A declared property is a tag on A: the rules by class do not see it.
+    found = (_default if A.assumed and is_triangular(A) else slogdet_of)(A, like(A))
     value = SignLog(spread(found.value.sign, A, 0), spread(found.value.logabsdet, A, 0))
     return Answer(value, found.method) if return_method else value
 
@@ -162,6 +170,8 @@ def _found(A: LinearOperator, function: str) -> tuple[SignLog, str]:
 @singledispatch
 def slogdet_of(op: LinearOperator, to: Tensor) -> Answer[SignLog]:
     """The rule behind :func:`slogdet`; register a class of your own for its structure."""
+    if is_triangular(op):
+        return _entries(diagonal_of(op, 0, to).value, "triangular: its diagonal")
     simpler = op.simplify()
     if type(simpler) is not type(op):
         found = slogdet_of(simpler, to)
@@ -314,6 +324,53 @@ def _(op: Trigonometric, to: Tensor) -> Answer[SignLog]:
 
 
 @slogdet_of.register
+def _(op: RDFT, to: Tensor) -> Answer[SignLog]:
+    size = lengths(op, to).log().sum()
+    return Answer(SignLog(to.new_tensor((-1) ** (op.n // 2)), size), "orthogonal up to lengths")
+
+
+@slogdet_of.register
+def _(op: Companion, to: Tensor) -> Answer[SignLog]:
+    n = op.shape[0]
+    if n == 0:
+        return _constant(to, 1, 0.0, "empty")
+    last = op.row.to(to)[..., -1]  # the shift below it has the sign of a cycle of length n
+    return Answer(SignLog(torch.sgn(last) * (-1) ** (n - 1), last.abs().log()), "last coefficient")
+
+
+@slogdet_of.register
+def _(op: Vandermonde, to: Tensor) -> Answer[SignLog]:
+    x = op.x.to(to)
+    return _differences(x, x, "differences of the nodes")
+
+
+@slogdet_of.register
+def _(op: Cauchy, to: Tensor) -> Answer[SignLog]:
+    s, t = op.s.to(to), op.t.to(to)
+    above = _differences(s, s, "differences of the nodes")
+    across = _differences(-t, -t, "")  # t_i - t_j for i < j
+    below = _differences(t, s, "", whole=True)
+    sign = above.value.sign * across.value.sign * below.value.sign.conj()
+    size = above.value.logabsdet + across.value.logabsdet - below.value.logabsdet
+    return Answer(SignLog(sign, size), above.method)
+
+
+def _differences(x: Tensor, y: Tensor, method: str, whole: bool = False) -> Answer[SignLog]:
+    """The product of y_j - x_i over i < j, or over all i and j, in blocks of rows."""
+    n = x.shape[-1]
+    sign, size = x.new_ones(()), x.new_zeros(()).abs()
+    step = max(1, 2**20 // max(n, 1))
+    at = torch.arange(n, device=x.device)
+    for i in range(0, n, step):
+        gaps = y[..., None, :] - x[..., i : i + step, None]
+        if not whole:
+            gaps = torch.where(at > at[i : i + step, None], gaps, 1)
+        sign = sign * torch.sgn(gaps).flatten(-2).prod(-1)
+        size = size + gaps.abs().log().sum((-2, -1))
+    return Answer(SignLog(sign, size), method)
+
+
+@slogdet_of.register
 def _(op: Hadamard, to: Tensor) -> Answer[SignLog]:
     sign = -1 if op.n == 2 else 1  # n / 2 eigenvalues are negative
     if op.order == "sequency":
@@ -409,11 +466,13 @@ def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[Si
 
 @slogdet_of.register
 def _(op: Sum, to: Tensor) -> Answer[SignLog]:
-    if is_diagonal(op):
+    if diagonal_known(op):
         return _entries(diagonal_of(op, 0, to).value, "diagonal")
     known = eigvals_of(op, to, False)
     if known is not None:
         return _spectrum(known.value, to, name("product of eigenvalues", [known.method]))
+    if is_triangular(op):
+        return _default(op, to)
     return lemma(op, to) or _default(op, to)
 
 
@@ -422,7 +481,7 @@ def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
     low = [c for c in op.children if isinstance(c, LowRank)]
     rest = [c for c in op.children if not isinstance(c, LowRank)]
     rank = sum(c.rank for c in low)
-    if not low or not rest or not all(map(is_diagonal, rest)) or 2 * rank > op.shape[0]:
+    if not low or not rest or not all(map(diagonal_known, rest)) or 2 * rank > op.shape[0]:
         return None
     d = diagonal_of(Sum(*rest), 0, to).value
     size = d.detach().abs()

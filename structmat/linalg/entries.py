@@ -27,6 +27,8 @@ from structmat.builder import index_tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.cauchy import Cauchy
+from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
@@ -34,8 +36,10 @@ from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard, sequency_order
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz, join
 from structmat.leaves.trigonometric import Trigonometric
+from structmat.leaves.vandermonde import Vandermonde
 from structmat.operator import LinearOperator
 
 __all__ = ["Entries", "Rows", "entries_of", "flat", "folded", "halves", "rows_of", "scalar"]
@@ -234,6 +238,51 @@ def _(op: Hadamard) -> Entries:
         return (1 - 2 * parity).to(to) * op.factor()
 
     return Entries(1, get)
+
+
+@entries_of.register
+def _(op: RDFT) -> Entries:
+    def get(i: Tensor, j: Tensor, to: Tensor) -> Tensor:
+        if op.inverse != op.transposed:
+            i, j = j, i
+        n, frequency = max(op.n, 1), (i + 1) // 2
+        angle = ((frequency * j) % n).double() * (2 * math.pi / n)
+        out = torch.where((i % 2 == 1) | (i == 0), torch.cos(angle), -torch.sin(angle))
+        alone = (frequency == 0) | (2 * frequency == op.n)
+        weight = torch.where(alone, 1.0, 2.0 if op.inverse else 1.0)
+        return (out * weight * op.factor()).to(to)
+
+    return Entries(1, get)
+
+
+@entries_of.register
+def _(op: Companion) -> Entries:
+    def get(i: Tensor, j: Tensor, to: Tensor) -> Tensor:
+        if op.transposed:
+            i, j = j, i
+        return torch.where(i == 0, op.row.to(to)[..., j], (i == j + 1).to(to))
+
+    return Entries(1, get)
+
+
+@entries_of.register
+def _(op: Vandermonde) -> Entries:
+    def get(i: Tensor, j: Tensor, to: Tensor) -> Tensor:
+        if op.transposed:
+            i, j = j, i
+        power = op.x.to(to)[..., i]
+        out = torch.ones_like(power)
+        for bit in range(max(op.n - 1, 0).bit_length()):  # powers of complex zeros are nan in torch
+            power = power if bit == 0 else power * power
+            out = torch.where((j >> bit) & 1 == 1, out * power, out)
+        return out
+
+    return Entries(1, get)
+
+
+@entries_of.register
+def _(op: Cauchy) -> Entries:
+    return Entries(1, lambda i, j, to: 1 / (op.s.to(to)[..., i] - op.t.to(to)[..., j]))
 
 
 # combinators ------------------------------------------------------------------------------------

@@ -25,12 +25,14 @@ from structmat.builder import index_tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.companion import Companion
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz, join
 from structmat.linalg.answer import (
     Answer,
@@ -42,11 +44,12 @@ from structmat.linalg.answer import (
     spread,
 )
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.diagonals import is_diagonal, modulus, unitary_scale
 from structmat.linalg.entries import halves
 from structmat.linalg.singular import largest, peeled, svdvals_found, svdvals_of
+from structmat.linalg.structure import diagonal_known, lengths, modulus
 from structmat.linalg.trace import trace_of
 from structmat.operator import LinearOperator
+from structmat.properties import unitary_scale
 
 __all__ = ["column_sums_of", "frobenius_of", "norm", "spectral_of"]
 
@@ -124,7 +127,7 @@ def frobenius_of(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     if scale is not None:
         value = to.new_tensor(scale * math.sqrt(op.shape[0])).abs()
         return Answer(value, "unitary up to scale")
-    if is_diagonal(op):
+    if diagonal_known(op):
         return Answer(_size(diagonal_of(op, 0, to).value), "diagonal")
     if op.shape[0] < op.shape[1]:
         op = op.T  # the fewer columns
@@ -187,6 +190,17 @@ def _(op: Circulant, to: Tensor) -> Answer[Tensor]:
     k = torch.arange(op.shape[0], device=to.device).to(to).abs()
     weights = (op.shape[0] - k + k * abs(op.f) ** 2).sqrt()
     return Answer(_size(op.c.to(to) * weights), "weighted diagonals")
+
+
+@frobenius_of.register
+def _(op: RDFT, to: Tensor) -> Answer[Tensor]:
+    return Answer(_size(lengths(op, to)), "orthogonal up to lengths")
+
+
+@frobenius_of.register
+def _(op: Companion, to: Tensor) -> Answer[Tensor]:
+    ones = to.new_ones(op.shape[0] - 1)
+    return Answer(_size(join(op.row.to(to), ones)), "entries")
 
 
 @frobenius_of.register
@@ -281,7 +295,7 @@ def _multiplied(parts: list[Answer[Tensor]]) -> Tensor:
 @singledispatch
 def column_sums_of(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     """The rule behind ``norm(A, 1)``: the sums of |A| down its columns, (..., n)."""
-    if is_diagonal(op):
+    if diagonal_known(op):
         return Answer(diagonal_of(op, 0, to).value.abs(), "diagonal")
     n, size = op.shape[1], block_size(op)
     parts = [columns(op, k, min(k + size, n), to).abs().sum(-1) for k in range(0, n, size)]

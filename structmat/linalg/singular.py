@@ -22,11 +22,11 @@ from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Zero
+from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, join
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.diagonals import ends, is_diagonal, modulus, unitary_scale, weighted
 from structmat.linalg.spectrum import (
     check_k,
     circulant_spectrum,
@@ -34,7 +34,9 @@ from structmat.linalg.spectrum import (
     scipy_operator,
     start_vector,
 )
+from structmat.linalg.structure import diagonal_known, ends, lengths, modulus, weighted
 from structmat.operator import LinearOperator
+from structmat.properties import unitary_scale
 
 __all__ = ["peeled", "svdvals", "svdvals_found", "svdvals_of"]
 
@@ -99,7 +101,8 @@ def largest(op: LinearOperator, k: int) -> Answer[Tensor]:
 
 def svdvals_found(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     """By structure, of the simplified expression, or of the dense matrix; in any order."""
-    found = svdvals_of(op, to)
+    found = _unitary(op, to) if op.assumed else None
+    found = found or svdvals_of(op, to)
     if found is None:
         simpler = op.simplify()
         found = svdvals_of(simpler, to)
@@ -190,6 +193,11 @@ def _(op: Trigonometric, to: Tensor) -> Answer[Tensor] | None:
 
 
 @svdvals_of.register
+def _(op: RDFT, to: Tensor) -> Answer[Tensor]:
+    return Answer(lengths(op, to), "orthogonal up to lengths")
+
+
+@svdvals_of.register
 def _(op: Transpose, to: Tensor) -> Answer[Tensor] | None:
     return svdvals_of(op.children[0], to)
 
@@ -219,7 +227,7 @@ def _(op: DirectSum, to: Tensor) -> Answer[Tensor]:
 
 @svdvals_of.register
 def _(op: Sum, to: Tensor) -> Answer[Tensor] | None:
-    return Answer(diagonal_of(op, 0, to).value.abs(), "diagonal") if is_diagonal(op) else None
+    return Answer(diagonal_of(op, 0, to).value.abs(), "diagonal") if diagonal_known(op) else None
 
 
 def peeled(op: Product) -> tuple[float, list[LinearOperator]]:
@@ -237,7 +245,7 @@ def peeled(op: Product) -> tuple[float, list[LinearOperator]]:
 
 @svdvals_of.register
 def _(op: Product, to: Tensor) -> Answer[Tensor] | None:
-    if is_diagonal(op):
+    if diagonal_known(op):
         return Answer(diagonal_of(op, 0, to).value.abs(), "diagonal")
     scale, rest = peeled(op)
     if not rest:

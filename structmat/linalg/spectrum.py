@@ -34,10 +34,11 @@ from structmat.leaves.toeplitz import Circulant, join
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.diagonals import is_diagonal, shifted, unitary_scale
 from structmat.linalg.entries import flat, folded, scalar
+from structmat.linalg.structure import diagonal_known, shifted
 from structmat.linalg.trace import trace_of
 from structmat.operator import LinearOperator
+from structmat.properties import is_hermitian, is_triangular, unitary_scale
 
 __all__ = ["circulant_spectrum", "convolution_spectrum", "eigvals", "eigvals_of", "eigvalsh"]
 
@@ -80,7 +81,7 @@ def eigvals(
         found = _extreme(A, k, which, hermitian=False)
     else:
         found = _all_or_dense(A, like(A), False)
-        found = Answer(spread(found.value, A, 1), found.method)
+        found = Answer(spread(_complex(found.value), A, 1), found.method)
     return found if return_method else found.value
 
 
@@ -134,6 +135,9 @@ def _check(function: str, A: LinearOperator) -> None:
 
 
 def _all_or_dense(op: LinearOperator, to: Tensor, hermitian: bool) -> Answer[Tensor]:
+    if is_triangular(op):
+        return _of(diagonal_of(op, 0, to).value, "triangular: its diagonal")
+    hermitian = hermitian or is_hermitian(op) is True
     found = eigvals_of(op, to, hermitian)
     if found is None:
         simpler = op.simplify()
@@ -329,7 +333,7 @@ def _(op: DirectSum, to: Tensor, hermitian: bool) -> Answer[Tensor] | None:
 
 @eigvals_of.register
 def _(op: Sum, to: Tensor, hermitian: bool) -> Answer[Tensor] | None:
-    if is_diagonal(op):
+    if diagonal_known(op):
         return _of(diagonal_of(op, 0, to).value, "diagonal")
     rest, shifts = shifted(op)
     if rest is None or not shifts:
@@ -344,7 +348,7 @@ def _(op: Sum, to: Tensor, hermitian: bool) -> Answer[Tensor] | None:
 @eigvals_of.register(Product)
 @eigvals_of.register(Monarch)
 def _(op: Product | Monarch, to: Tensor, hermitian: bool) -> Answer[Tensor] | None:
-    if is_diagonal(op):
+    if diagonal_known(op):
         return _of(diagonal_of(op, 0, to).value, "diagonal")
     n, first = op.shape[0], op.children[0] if op.children else op
     if len(op.children) > 1 and all(c is first for c in op.children) and n == first.shape[1]:
