@@ -69,6 +69,9 @@ def dim(name: str) -> sympy.Symbol:
     Returns:
         The symbol; two calls with one name give equal symbols.
 
+    Raises:
+        TypeError: name is not a string.
+
     Example:
         >>> import torch, structmat as sm
         >>> sm.Diagonal(torch.ones(8)).cost(batch=sm.dim("b")).flops
@@ -76,4 +79,6 @@ def dim(name: str) -> sympy.Symbol:
     """
     import sympy
 
+    if not isinstance(name, str):
+        raise TypeError(f"dim: a dimension is named by a string, as in sm.dim('n'), got {name!r}")
     return sympy.Symbol(name, integer=True, positive=True)

@@ -178,7 +178,14 @@ class LinearOperator(Views):
         """Leading dimensions of a batch of operators; () for one."""
         shapes = [t.shape[: t.ndim - self.event_dims[k]] for k, t in self.tensors.items()]
         shapes += [torch.Size(c.batch_shape) for c in self.children]
-        return tuple(torch.broadcast_shapes(*shapes)) if shapes else ()
+        try:
+            return tuple(torch.broadcast_shapes(*shapes)) if shapes else ()
+        except RuntimeError:
+            found = ", ".join(str(tuple(s)) for s in shapes)
+            raise ValueError(
+                f"{type(self).__name__}: batch dimensions {found} do not broadcast; "
+                "leading dimensions of all tensors follow the rules of torch.matmul"
+            ) from None
 
     @property
     def strong_dtype(self) -> torch.dtype | None:
@@ -286,7 +293,7 @@ class LinearOperator(Views):
         return y
 
     def _check_input(self, x: Tensor, axis: int, call: str) -> None:
-        n = self.shape[1]
+        n, batch = self.shape[1], self.batch_shape
         if has_symbols(n):
             self._require_numbers()
         if not (x.is_floating_point() or x.is_complex()):
@@ -299,6 +306,12 @@ class LinearOperator(Views):
             raise ValueError(
                 f"{self._label()}: {call} needs dimension {axis} of x to be {n}, "
                 f"got x of shape {tuple(x.shape)}; {other}"
+            )
+        lead = tuple(x.shape[:axis])
+        if batch and any(1 != b != a != 1 for a, b in zip(lead[::-1], batch[::-1], strict=False)):
+            raise ValueError(
+                f"{self._label()}: x of shape {tuple(x.shape)} has leading dimensions {lead}, "
+                f"which do not broadcast with the operator's batch {batch}"
             )
 
     def __call__(self, x: Any) -> Tensor:
@@ -346,10 +359,27 @@ class LinearOperator(Views):
     def __add__(self, other: LinearOperator) -> LinearOperator:
         from structmat.compose import Sum
 
-        return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
+        if isinstance(other, LinearOperator):
+            return Sum(self, other)
+        return self._refuse(other, "+")
+
+    def __radd__(self, other: Any) -> LinearOperator:
+        return self._refuse(other, "+")
+
+    def _refuse(self, other: Any, sign: str) -> LinearOperator:
+        """What is no operator does not add: a number could mean alpha I or alpha everywhere."""
+        if not isinstance(other, Tensor | np.ndarray | np.number | int | float | complex):
+            return NotImplemented  # type: ignore[no-any-return]
+        raise TypeError(
+            f"{self._label()} {sign} {type(other).__name__}: operators add to operators only; "
+            "a number times the identity is alpha * sm.Identity(n), a matrix is sm.Dense(W)"
+        )
+
+    def __rsub__(self, other: Any) -> LinearOperator:
+        return self._refuse(other, "-")
 
     def __sub__(self, other: LinearOperator) -> LinearOperator:
-        return self + (-other) if isinstance(other, LinearOperator) else NotImplemented
+        return self + (-other) if isinstance(other, LinearOperator) else self._refuse(other, "-")
 
     def __neg__(self) -> LinearOperator:
         return self * -1
@@ -603,7 +633,16 @@ def as_tensor(value: Any, name: str, ndim: int = 0, allow_integer: bool = False)
     if has_symbols(value):
         raise TypeError(f"{name} is the symbol {value}; sm.sized has the operators by their sizes")
     if not isinstance(value, Tensor):
-        value = torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
+        try:
+            value = (
+                torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
+            )
+        except (TypeError, ValueError, RuntimeError) as e:
+            why = str(e).splitlines()[0]
+            raise TypeError(
+                f"{name}: {type(value).__name__} is no array of numbers ({why}); "
+                "give a tensor, a NumPy array or nested lists of equal lengths"
+            ) from None
     if not allow_integer and not (value.is_floating_point() or value.is_complex()):
         raise TypeError(
             f"{name} is {value.dtype}; operators are floating point: "

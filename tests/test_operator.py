@@ -51,7 +51,7 @@ def test_batches_pair_with_leading_dimensions() -> None:
     x = ints(5, 2, 3)
     assert op(x).shape == (5, 2, 4)
     assert torch.equal(op(x), torch.einsum("bmn,abn->abm", op.to_dense(), x))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="do not broadcast with the operator's batch"):
         op(ints(5, 3))
 
 

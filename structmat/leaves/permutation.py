@@ -10,6 +10,7 @@ from torch import Tensor
 
 from structmat.builder import Builder, index_tensor
 from structmat.index import AffineMap, DigitMap, IndexMap, identity_map, recognise
+from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.sizes import takes_symbols
 
@@ -123,11 +124,17 @@ def cyclic_shift(n: int, k: int = 1) -> Permutation:
         n: size.
         k: shift; any integer.
 
+    Raises:
+        ValueError: n is not a non-negative integer, or k no integer.
+
     Example:
         >>> import torch, structmat as sm
         >>> sm.cyclic_shift(4, 1)(torch.arange(4.0))
         tensor([3., 0., 1., 2.])
     """
+    _size(n, "cyclic_shift: n")
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise ValueError(f"cyclic_shift: k must be an integer, got {k!r}")
     return Permutation(AffineMap(n, 1, -k))
 
 
@@ -138,9 +145,13 @@ def reversal(n: int) -> Permutation:
     Args:
         n: size.
 
+    Raises:
+        ValueError: n is not a non-negative integer.
+
     Example:
         >>> import torch, structmat as sm
         >>> sm.reversal(3)(torch.arange(3.0))
         tensor([2., 1., 0.])
     """
+    _size(n, "reversal: n")
     return Permutation(AffineMap(n, -1, -1))
