@@ -45,9 +45,9 @@ class Cost:
             >>> import structmat as sm
             >>> print(sm.sized.Monarch(sm.dim("n")).cost().latex())
             \begin{aligned}
-            \text{parameters} &= 2 n^{\frac{3}{2}} \\
-            \text{flops} &= 4 n^{\frac{3}{2}} - 2 n \\
-            \text{bytes} &= 8 n^{\frac{3}{2}} + 8 n
+            \text{parameters} &= 2 n^{3/2} \\
+            \text{flops} &= 4 n^{3/2} - 2 n \\
+            \text{bytes} &= 8 n^{3/2} + 8 n
             \end{aligned}
         """
         from structmat.visual.latex import number

@@ -498,13 +498,14 @@ class LinearOperator(Views):
         sizes: Mapping[str, int] | None = None,
         *,
         seed: int = 0,
+        device: str = "cpu",
         tensors: Mapping[str, Tensor] | None = None,
         **named: int,
     ) -> LinearOperator:
         """Numbers for symbolic sizes, as ``A.bind(n=4096)``; see :func:`structmat.sized.bind`."""
         from structmat.sized.bind import bind
 
-        return bind(self, sizes, seed=seed, tensors=tensors, **named)
+        return bind(self, sizes, seed=seed, device=device, tensors=tensors, **named)
 
     def to_dense(self) -> Tensor:
         """The matrix as a tensor of shape batch_shape + (m, n)."""

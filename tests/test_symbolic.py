@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ import torch
 
 import structmat as sm
 from structmat import sized
+from structmat.operator import REGISTRY
 from structmat.sized import FAMILIES, Sized, bind, free_symbols
 from structmat.sized.functions import log2
+from structmat.sized.table import Row, cost_table, rows
 
 n, m, k = sm.dim("n"), sm.dim("m"), sm.dim("k")
 
@@ -56,6 +59,15 @@ EXAMPLES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Convolution_full": (lambda: sized.Convolution(n, size=n, mode="full"), ANY),
     "Convolution_same": (lambda: sized.Convolution(n, size=4, mode="same"), (8, 12, 100, 127)),
     "Convolution_circular": (lambda: sized.Convolution(n, size=2, mode="circular"), (2, 12, 100)),
+    "Sparse": (lambda: sized.Sparse(2 * n, n, per_row=3), ANY),
+    "BlockSparse": (lambda: sized.BlockSparse(8 * n, 4 * n, block=4, per_row=2), ANY),
+    "Vandermonde": (lambda: sized.Vandermonde(n + 1, n), ANY),
+    "Cauchy": (lambda: sized.Cauchy(n + 1, n), ANY),
+    "Companion": (lambda: sized.Companion(n), ANY),
+    "LowDisplacementRank": (lambda: sized.LowDisplacementRank(n, rank=3), ANY),
+    "RDFT": (lambda: sm.RDFT(n), ANY),
+    "RDFT_ortho": (lambda: sm.RDFT(n, "ortho"), ANY),
+    "IRDFT": (lambda: sm.IRDFT(n), ANY),
     "DFT": (lambda: sm.DFT(n), (2, *ANY)),
     "DFT_ortho": (lambda: sm.DFT(n, "ortho"), ANY),
     "IDFT": (lambda: sm.IDFT(n), ANY),
@@ -257,3 +269,42 @@ def test_import_takes_no_sympy() -> None:
         "assert 'sympy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# the table of costs ------------------------------------------------------------------------------
+
+ROWS = list(rows())
+
+
+def test_the_table_has_every_family() -> None:
+    assert {r.op.family for r in ROWS if isinstance(r.op, Sized)} == set(FAMILIES)
+    leaves = {
+        name
+        for name, cls in REGISTRY.items()
+        if cls.__module__.startswith("structmat.leaves.") and name != "Trigonometric"
+    }
+    missing = leaves - set(FAMILIES)
+    assert not missing, f"add {missing} to structmat/sized, tests/test_symbolic.py, docs/costs.md"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.op._label())
+def test_the_formulas_of_the_table(row: Row) -> None:
+    """Shown without roundings, they are exact where the condition holds."""
+    small = {"r": 3, "k": 4, "b": 4, "a": 2, "c": 3, "d": 5, "m": 32}
+    for size in (16, 64, 256):
+        sizes = {**small, "n": 4 if "KroneckerSparse" in row.op._label() else size}
+        sizes = {str(s): sizes[str(s)] for s in free_symbols(row.op)}
+        if "b^3" in row.condition:
+            sizes["n"] = 64
+        concrete = bind(row.op, sizes)
+        values = {sm.dim(name): value for name, value in sizes.items()}
+        shown = [
+            v.subs(values) if hasattr(v, "subs") else v
+            for v in (row.parameters, row.products, row.sums)
+        ]
+        assert shown == [concrete.cost().params, *concrete.operations()]
+
+
+def test_the_page_of_costs_is_up_to_date() -> None:
+    path = Path(__file__).parent.parent / "docs" / "costs.md"
+    assert cost_table() in path.read_text(encoding="utf-8"), "run: python docs/write_costs.py"

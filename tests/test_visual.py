@@ -252,7 +252,7 @@ def test_formula_of_a_users_class() -> None:
 
 def test_cost_formula() -> None:
     text = sized.Monarch(n).cost().latex()
-    assert r"\text{parameters} &= 2 n^{\frac{3}{2}} \\" in text
+    assert r"\text{parameters} &= 2 n^{3/2} \\" in text
     assert sm.Identity(4).cost()._repr_latex_().startswith(r"$\displaystyle \begin{aligned}")
     assert sized.Butterfly(n).operations() == (2 * n * log2(n), n * log2(n))
     assert number(log2(n + 1)) == r"\log_2 \left(n + 1\right)"

@@ -25,6 +25,7 @@ from structmat.leaves.diagonal import _size
 from structmat.leaves.fourier import check_norm
 from structmat.operator import LinearOperator
 from structmat.primitives import RealFourier
+from structmat.sizes import takes_symbols
 
 __all__ = ["IRDFT", "RDFT"]
 
@@ -96,6 +97,7 @@ class RDFT(LinearOperator):
         return f"{'I' if self.inverse else ''}RDFT({self.n}{norm}){turned}"
 
 
+@takes_symbols
 def IRDFT(n: int, norm: str = "backward", dtype: torch.dtype | None = None) -> RDFT:
     """The inverse of ``RDFT(n, norm)``, as ``scipy.fftpack.irfft``.
 

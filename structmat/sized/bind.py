@@ -30,6 +30,7 @@ def bind(
     sizes: Mapping[str, int] | None = None,
     *,
     seed: int = 0,
+    device: str = "cpu",
     tensors: Mapping[str, Tensor] | None = None,
     **named: int,
 ) -> LinearOperator:
@@ -39,6 +40,7 @@ def bind(
         op: the expression.
         sizes: integers by the name of the symbol; the same as keywords.
         seed: of the entries, which are normal with deviation 1 / sqrt(fan-in).
+        device: of the entries that are drawn; ``"meta"`` for none at all.
         tensors: entries by path, as ``op.named_tensors()`` names them; others are drawn.
         **named: integers by the name of the symbol.
 
@@ -66,7 +68,8 @@ def bind(
             raise ValueError(f"bind: {name!r} is no symbol of {op._label()}; it has: {options}")
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"bind: {name} = {value!r} must be a positive integer")
-    run = _Binding({known[k]: v for k, v in wanted.items()}, seed, dict(tensors or {}))
+    values = {known[k]: v for k, v in wanted.items()}
+    run = _Binding(values, seed, device, dict(tensors or {}))
     out = run(op, "")
     unused = set(tensors or {}) - run.used
     if unused:
@@ -80,8 +83,11 @@ def bind(
 class _Binding:
     """The state of one binding: what was shared stays shared."""
 
-    def __init__(self, values: dict[Any, int], seed: int, given: dict[str, Tensor]) -> None:
+    def __init__(
+        self, values: dict[Any, int], seed: int, device: str, given: dict[str, Tensor]
+    ) -> None:
         self.values = values
+        self.device = device
         self.generator = torch.Generator().manual_seed(seed)
         self.given = given
         self.used: set[str] = set()
@@ -153,6 +159,6 @@ class _Binding:
             from structmat.sized.form import SizedTensor
 
             fan_in = self.substituted(stand_in.fan_in)
-            found = SizedTensor(shape, fan_in, stand_in.dtype).draw(self.generator)
+            found = SizedTensor(shape, fan_in, stand_in.dtype).draw(self.generator, self.device)
         self.drawn[id(stand_in)] = found
         return found

@@ -116,11 +116,17 @@ def _free(n: Any, make: Any) -> Form:
 
 @family()
 def Permutation(n: Any) -> Form:
-    """A permutation; a concrete one is drawn at random from torch's default generator."""
-    return _free(n, lambda: permutation.Permutation(torch.randperm(n)))
+    """A permutation; a concrete one is drawn at random, once for each size."""
+
+    def make() -> permutation.Permutation:
+        return permutation.Permutation(
+            torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        )
+
+    return _free(n, make)
 
 
-@family("$s$ divides $n$")
+@family("$k$ divides $n$")
 def stride_permutation(n: Any, s: Any) -> Form:
     """Read n entries at stride s."""
     quotient(n, s, "stride_permutation")
@@ -145,7 +151,7 @@ def reversal(n: Any) -> Form:
     return _free(n, lambda: permutation.reversal(n))
 
 
-@family("$K$ divides $m$ and $n$")
+@family("$k$ divides $m$ and $n$")
 def BlockDiagonal(m: Any, n: Any = None, *, nblocks: Any) -> Form:
     """K = nblocks blocks of m/K x n/K."""
     n = m if n is None else n
@@ -170,7 +176,7 @@ def KroneckerSparse(a: Any, b: Any, c: Any, d: Any) -> Form:
     )
 
 
-@family("$K$ divides $m$ and $n$, and $K^2$ divides $\\min(m, n)$ or the rank is given")
+@family("$k^2$ divides $n$")
 def Monarch(m: Any, n: Any = None, *, nblocks: Any = None, rank: Any = None) -> Form:
     """Two block-diagonal factors with a transposition between them.
 
@@ -196,7 +202,7 @@ def Monarch(m: Any, n: Any = None, *, nblocks: Any = None, rank: Any = None) -> 
     )
 
 
-@family("$n = b^p$")
+@family("$n = b^3$")
 def MonarchChain(n: Any, *, order: int = 2) -> Form:
     """A Monarch matrix of order p: p factors with blocks of b = n^(1/p), strides growing left."""
     b = root(n, order, "MonarchChain: n")

@@ -35,7 +35,8 @@ class Form:
     Attributes:
         shape: (m, n).
         build: makes the operator from its tensors and a dtype.
-        tensors: name to (shape, fan-in): entries are drawn with deviation 1 / sqrt(fan-in).
+        tensors: name to (shape, fan-in): entries are drawn normal with deviation 1 / sqrt(fan-in),
+            or uniform between the numbers of a pair in place of the fan-in.
         count: (products, sums) of one application, given whether the numbers are complex.
         turned: the same for the transpose; by default equal.
         complex: whether the numbers are complex unless a dtype says otherwise.
@@ -160,7 +161,7 @@ def family(condition: str = "") -> Callable[[Callable[..., Form]], Callable[...,
 
 @dataclass(frozen=True, eq=False)
 class SizedTensor:
-    """What stands for a tensor whose sizes are symbols: shape and dtype, no numbers.
+    """What stands for a tensor whose sizes are symbols: shape, dtype, and how to draw numbers.
 
     Two are equal only if they are one object, as with tensors: a shared leaf counts once.
     """
@@ -189,12 +190,18 @@ class SizedTensor:
         return replace(self, dtype=torch.empty(0, dtype=self.dtype).to(*args, **kwargs).dtype)
 
     def draw(self, generator: torch.Generator, device: str = "cpu") -> Tensor:
-        """Normal entries of deviation 1 / sqrt(fan-in); all sizes are integers."""
+        """Normal entries of deviation 1 / sqrt(fan-in), or uniform ones; all sizes are integers."""
         shape = tuple(int(s) for s in self.shape)
         if device == "meta":
             return torch.empty(shape, dtype=self.dtype, device=device)
+        if isinstance(self.fan_in, tuple):
+            low, high = self.fan_in
+            drawn = torch.rand(shape, generator=generator, dtype=self.dtype.to_real())
+            spread: Tensor = low + (high - low) * drawn
+            return spread.to(self.dtype).to(device)
         drawn = torch.randn(shape, generator=generator, dtype=self.dtype)
-        return (drawn / math.sqrt(max(int(self.fan_in), 1))).to(device)
+        scaled: Tensor = drawn / math.sqrt(max(int(self.fan_in), 1))
+        return scaled.to(device)
 
 
 @lru_cache(maxsize=1024)
@@ -285,11 +292,13 @@ class Sized(LinearOperator):
         raise self.unbound()
 
     def _label(self) -> str:
-        first = next(iter(inspect.signature(FAMILIES[self.family].form).parameters))
-        sizes = [
-            f"{v}" if k in (first, "n") else f"{k}={v!r}" if isinstance(v, str) else f"{k}={v}"
-            for k, v in self.arguments
-        ]
+        known = inspect.signature(FAMILIES[self.family].form).parameters
+        sizes: list[str] = []
+        for (k, v), expected in zip(self.arguments, known, strict=False):
+            about = known[k]
+            plain = about.kind is not about.KEYWORD_ONLY and about.annotation in (Any, "Any")
+            shown = repr(v) if isinstance(v, str) else str(v)
+            sizes.append(shown if plain and k == expected else f"{k}={shown}")
         name = f"{self.family}({', '.join(sizes)})"
         return name + (".conj()" if self.conjugated else "") + (".T" if self.transposed else "")
 

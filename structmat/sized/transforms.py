@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from structmat.leaves import convolution, fourier, hadamard, toeplitz, trigonometric, wavelet
+from structmat.leaves import (
+    convolution,
+    displacement,
+    fourier,
+    hadamard,
+    real_fourier,
+    toeplitz,
+    trigonometric,
+    wavelet,
+)
 from structmat.sized.form import Count, Form, family
 from structmat.sizes import has_symbols
 
@@ -18,11 +27,14 @@ __all__ = [
     "DFT",
     "DST",
     "IDFT",
+    "IRDFT",
+    "RDFT",
     "Circulant",
     "Convolution",
     "Haar",
     "Hadamard",
     "Hankel",
+    "LowDisplacementRank",
     "Toeplitz",
     "Wavelet",
 ]
@@ -87,6 +99,29 @@ def IDFT(n: Any, norm: str = "backward") -> Form:
     return _dft(n, norm, True, fourier.IDFT)
 
 
+def _rdft(n: Any, norm: str, inverse: bool, make: Callable[..., Any]) -> Form:
+    fourier.check_norm("RDFT", norm)
+    extra = n if _scaled(norm, inverse) else 0
+    return Form(
+        (n, n),
+        lambda _, dtype: make(n, norm, dtype),
+        count=lambda _: _plus(_fft(n, False), extra),
+        turned=lambda _: _plus(_fft(n, False), extra + n - 2 + n % 2),
+    )
+
+
+@family("$n = 2^L$, $n > 1$")
+def RDFT(n: Any, norm: str = "backward") -> Form:
+    """The Fourier transform of real vectors, packed into real numbers."""
+    return _rdft(n, norm, False, real_fourier.RDFT)
+
+
+@family("$n = 2^L$, $n > 1$")
+def IRDFT(n: Any, norm: str = "backward") -> Form:
+    """The inverse of RDFT(n, norm)."""
+    return _rdft(n, norm, True, real_fourier.IRDFT)
+
+
 def _trigonometric(n: Any, type: int, norm: str | None, cls: Any) -> Form:
     cls(2, type, norm)  # says what is wrong with type and norm
     cosine = cls is trigonometric.DCT
@@ -105,13 +140,13 @@ def _trigonometric(n: Any, type: int, norm: str | None, cls: Any) -> Form:
     return Form((n, n), lambda _, dtype: cls(n, type, norm, dtype), count=count)
 
 
-@family("$n = 2^L$, $n > 2$; type 1: $n - 1 = 2^L$")
+@family("$n = 2^L$, $n > 2$")
 def DCT(n: Any, type: int = 2, norm: str | None = None) -> Form:
     """The cosine transform of a type from 1 to 4 (type 4: n is even)."""
     return _trigonometric(n, type, norm, trigonometric.DCT)
 
 
-@family("$n = 2^L$, $n > 2$; type 1: $n + 1 = 2^L$")
+@family("$n = 2^L$, $n > 2$")
 def DST(n: Any, type: int = 2, norm: str | None = None) -> Form:
     """The sine transform of a type from 1 to 4 (type 4: n is even)."""
     return _trigonometric(n, type, norm, trigonometric.DST)
@@ -153,7 +188,7 @@ def Wavelet(n: Any, wavelet: str | tuple[float, ...] = "haar", levels: int | Non
     return _wavelet(n, wavelet, levels)
 
 
-@family("$\\operatorname{fast}(k)$: least length $\\ge k$ with prime factors 2, 3, 5 only")
+@family("$n = 2^L$, $n > 8$")
 def Toeplitz(m: Any, n: Any = None) -> Form:
     """Constant along diagonals."""
     n = m if n is None else n
@@ -165,7 +200,7 @@ def Toeplitz(m: Any, n: Any = None) -> Form:
     )
 
 
-@family("as Toeplitz")
+@family("$n = 2^L$, $n > 8$")
 def Hankel(m: Any, n: Any = None) -> Form:
     """Constant along antidiagonals."""
     n = m if n is None else n
@@ -183,7 +218,28 @@ def Circulant(n: Any) -> Form:
     return Form((n, n), lambda t, _: toeplitz.Circulant(t["c"]), {"c": ((n,), n)}, _circular(n))
 
 
-@family("kernel of $k \\le n$ entries")
+@family("$n = 2^L$, $n > 1$")
+def LowDisplacementRank(n: Any, *, rank: Any) -> Form:
+    """Sylvester generators of the rank; see the class."""
+
+    def count(complex_: bool) -> Count:
+        from structmat.sized.functions import half
+
+        products, sums = ((2 * rank + 2) * c for c in _fft(n, complex_))
+        if complex_:
+            return products + (3 * rank + 1) * n, sums + (rank - 1) * n
+        turns = 2 * (3 * rank + 1) * half(n)
+        return products + 2 * turns, sums + turns + 2 * (rank - 1) * half(n)
+
+    return Form(
+        (n, n),
+        lambda t, _: displacement.LowDisplacementRank(t["left"], t["right"]),
+        {"left": ((n, rank), n * rank), "right": ((rank, n), 1)},
+        count,
+    )
+
+
+@family("$n = 2^L$, $n > 8$")
 def Convolution(n: Any, *, size: Any, mode: str = "causal") -> Form:
     """Convolution of n samples with a kernel of ``size`` entries."""
     lengths = {

@@ -74,7 +74,12 @@ def number(value: Any) -> str:
     if has_symbols(value):
         import sympy
 
-        text: str = sympy.latex(value)
+        order, terms = "grevlex", value.as_ordered_terms("grevlex")
+        first = next((t for t in terms if not t.could_extract_minus_sign()), terms[0])
+        if first is not terms[0]:  # a - b rather than -b + a
+            rest = [t for t in terms if t is not first]
+            order, value = "none", sympy.Add(first, *rest, evaluate=False)
+        text: str = sympy.latex(value, order=order, fold_frac_powers=True)
         return text
     if isinstance(value, complex):
         sign = "-" if value.imag < 0 else "+"
