@@ -44,6 +44,7 @@ from structmat.leaves.permutation import (
 )
 from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.sparse import BlockSparse, Sparse
+from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
@@ -126,6 +127,7 @@ __all__ = [
     "Selection",
     "Solution",
     "Sparse",
+    "StateSpace",
     "Step",
     "Sum",
     "Toeplitz",

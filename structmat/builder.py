@@ -34,7 +34,7 @@ from structmat.index import IndexMap
 from structmat.primitives.base import Primitive
 from structmat.tables import index_tensor
 
-__all__ = ["Builder", "Counting", "Eager", "Lift", "Solvable", "index_tensor"]
+__all__ = ["Builder", "Counting", "Eager", "Lift", "Solvable", "counts", "index_tensor"]
 
 Number = int | float | complex
 
@@ -314,3 +314,10 @@ class Lift:
     def solve(self, x: Any, op: Solvable, pre: int = 1, post: int = 1) -> Any:
         """See :class:`Builder`."""
         return self.inner.solve(x, op, self.pre * pre, post * self.post)
+
+
+def counts(g: Builder) -> bool:
+    """Whether ``g`` only counts: values need not be computed, it reads no more than shapes."""
+    while isinstance(g, Lift):
+        g = g.inner
+    return isinstance(g, Counting)

@@ -24,6 +24,7 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.monarch import Monarch
+from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.operator import LinearOperator
 
@@ -106,6 +107,14 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
             name = next(iter(op.tensors))
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
             return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
+        case StateSpace():
+            ends = {
+                k: _scaled(alpha, op.tensors[k], op.event_dims[k]) for k in "CD" if k in op.tensors
+            }
+            given = {k: t for k, t in ends.items() if t is not None}
+            if len(given) < len(ends):
+                return None
+            return op._replace({**op.tensors, **given}, (), op.static)
         case Toeplitz() | Hankel():
             parts = {k: _scaled(alpha, t, 1) for k, t in op.tensors.items()}
             made_of = {k: t for k, t in parts.items() if t is not None}

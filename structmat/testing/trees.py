@@ -51,6 +51,7 @@ from structmat.leaves.permutation import (
 )
 from structmat.leaves.real_fourier import IRDFT, RDFT
 from structmat.leaves.sparse import BlockSparse, Sparse
+from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.leaves.trigonometric import DCT, DST
 from structmat.leaves.vandermonde import Vandermonde
@@ -273,6 +274,7 @@ class Grower:
             makers += [self.toeplitz, self.hankel, self.cauchy, self.vandermonde]
             if m == n:
                 makers += [self.circulant, self.convolution, self.transform, self.displaced]
+                makers.append(self.state_space)
         return self.choose(makers)(m, n)
 
     def dense(self, m: int, n: int) -> LinearOperator:
@@ -377,6 +379,15 @@ class Grower:
         """LowDisplacementRank of either sign."""
         r = self.choose((1, 2, 0))
         return LowDisplacementRank(self.numbers(m, r), self.numbers(r, m), self.choose((1, -1)))
+
+    def state_space(self, m: int, n: int) -> LinearOperator:
+        """StateSpace of one to three states, dense or diagonal, stable."""
+        states = self.choose((1, 2, 3))
+        diagonal = self.choose((True, False))
+        matrix = self.numbers(states) * 0.5 if diagonal else self.numbers(states, states) * 0.125
+        direct = self.choose((None, 2.0))
+        read, put = self.numbers(states), self.numbers(states)
+        return StateSpace(matrix, put, read, direct, m, diagonal)
 
     def circulant(self, m: int, n: int) -> LinearOperator:
         """Circulant, skew-circulant, or triangular."""
