@@ -246,7 +246,10 @@ def test_low_displacement_rank_stays_real_and_learns() -> None:
     total = (a + 2 * b - a.T.T).simplify()
     assert isinstance(total, sm.LowDisplacementRank)
     torch.testing.assert_close(total.to_dense(), 2 * b.to_dense())
-    assert isinstance((a + 2 * a.T).simplify(), sm.Sum)
+    large = made(torch.randn(60, 2), torch.randn(2, 60))
+    both = large + 2 * made(torch.randn(60, 1), torch.randn(1, 60))
+    assert both.simplify()._label() == "LowDisplacementRank(60x60, rank=3)"
+    assert isinstance((large + 2 * large.T).simplify(), sm.Sum)
     lifted = sm.kron(sm.Dense(torch.randn(2, 3, dtype=WIDE)), made(g, h), sm.Identity(2))
     check_operator(lifted, backends=TORCH)
 
