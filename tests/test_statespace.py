@@ -147,7 +147,7 @@ def test_what_does_not_fit_says_so() -> None:
         sm.StateSpace((two, torch.eye(2), torch.ones(2, 1)), two, two, None, 4)
     with pytest.raises(ValueError, match="length must be a non-negative integer, got -1"):
         sm.StateSpace(one, one, one, None, -1)
-    with pytest.raises(ValueError, match="batch dimensions do not fit"):
+    with pytest.raises(ValueError, match=r"batch dimensions \(2,\), \(3,\), \(\) do not broadcast"):
         sm.StateSpace(torch.ones(2, 1), torch.ones(3, 1), one, None, 4)
     op = sm.StateSpace(one, one, one, None, 4)
     with pytest.raises(ValueError, match="chunk must be a positive integer, got 0"):

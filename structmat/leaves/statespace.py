@@ -122,11 +122,7 @@ class StateSpace(LinearOperator):
                 f"(..., {', '.join(map(str, want[wrong[0]]))}) beside B of shape "
                 f"{tuple(self.B.shape)}; A is (..., N, N), (..., N) or (lambda, P, Q)"
             )
-        try:
-            _ = self.batch_shape
-        except RuntimeError:
-            shapes = ", ".join(f"{k} {tuple(t.shape)}" for k, t in self.tensors.items())
-            raise ValueError(f"StateSpace: batch dimensions do not fit: {shapes}") from None
+        _ = self.batch_shape  # raises where batch dimensions do not broadcast
 
     @property
     def event_dims(self) -> dict[str, int]:  # type: ignore[override]
