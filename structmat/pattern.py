@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from structmat.tables import Table
 
-__all__ = ["Pattern", "canonical", "kronecker", "product", "union"]
+__all__ = ["Pattern", "canonical", "joined", "kronecker", "pairs", "product", "union"]
 
 Integers = NDArray[np.int64]
 
@@ -210,3 +210,11 @@ def kronecker(a: Pattern, b: Pattern) -> tuple[Pattern, Table]:
     keys = (rows * (n * q) + columns).reshape(-1)
     order = np.argsort(keys, kind="stable")
     return Pattern.at((m * p, n * q), keys[order]), Table.of(order)
+
+
+def joined(a: Pattern, b: Pattern) -> Pattern:
+    """The pattern of diag(A, B); the values of B follow those of A."""
+    starts = np.concatenate([a.indptr.array(), a.nnz + b.indptr.array()[1:]])
+    columns = np.concatenate([a.indices.array(), a.shape[1] + b.indices.array()])
+    shape = (a.shape[0] + b.shape[0], a.shape[1] + b.shape[1])
+    return Pattern(shape, Table.of(starts), Table.of(columns))

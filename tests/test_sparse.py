@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import structmat as sm
 from structmat.operator import from_spec
 from structmat.pattern import Pattern
 from structmat.primitives import Bsr, Csr, Primitive
+from structmat.sparsity import times
 from structmat.testing import check_operator
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -291,7 +294,225 @@ def test_memory_follows_the_entries() -> None:
     assert op.cost(3).flops == 3 * n
 
 
-# errors ------------------------------------------------------------------------------------------
+# algebra ------------------------------------------------------------------------------------------
+
+G = torch.Generator().manual_seed(1)
+
+
+def ints(*shape: int) -> Tensor:
+    return torch.randint(-1, 2, shape, generator=G).double()
+
+
+def sparse(m: int, n: int, density: float = 0.3, seed: int = 0) -> sm.Sparse:
+    p = pattern(m, n, density, seed)
+    return sm.Sparse((ints(p.nnz), p))
+
+
+def blocks(seed: int = 0, p: int = 2, q: int = 3) -> sm.BlockSparse:
+    mask = pattern(3, 4, 0.4, seed)
+    return sm.BlockSparse(ints(mask.nnz, p, q), mask)
+
+
+A, B, C = sparse(6, 8), sparse(6, 8, seed=1), sparse(8, 5, 0.05)
+P, Q = sm.Permutation([3, 0, 5, 1, 2, 4]), sm.Permutation(torch.randperm(8, generator=G))
+D, E = sm.Diagonal(ints(6)), sm.Diagonal(ints(8))
+K, L = blocks(), blocks(seed=1)
+Square = sparse(6, 6, 0.9)
+Full = sm.Sparse((ints(36), Pattern.full(6, 6)))
+
+CASES: list[tuple[str, sm.LinearOperator, str]] = [
+    ("sum", A + B, r"Sparse\(6x8, nnz=2\d\)"),
+    ("difference", A - B, r"Sparse\(6x8, nnz=2\d\)"),
+    ("multiple", 3 * A, r"Sparse\(6x8, nnz=14\)"),
+    ("transpose", A.T, r"Sparse\(8x6, nnz=14\)"),
+    ("scaled by diagonals", D @ A @ E, r"Sparse\(6x8, nnz=14\)"),
+    ("renumbered", P @ A @ Q, r"Sparse\(6x8, nnz=14\)"),
+    ("back again", P.T @ P @ A @ Q @ Q.T, r"Sparse\(6x8, nnz=14\)"),
+    ("thin product", A @ C, r"Sparse\(6x5, nnz=\d\)"),
+    (
+        "a product that fills stays",
+        sparse(12, 12) @ sparse(12, 12, seed=1),
+        r"Sparse\(12x12, nnz=43\) @ Sparse\(12x12, nnz=43\)",
+    ),
+    ("with a diagonal", Square + D, r"Sparse\(6x6, nnz=3\d\)"),
+    ("with what it covers", Full + 2 * sm.Identity(6) - P, r"Dense\(6x6\)"),
+    ("without room", sparse(6, 6, 0.1) + sm.Identity(6), r"Sparse\(6x6, nnz=4\) \+ Identity\(6\)"),
+    ("into dense", sm.Dense(ints(6, 8)) + A - B, r"Dense\(6x8\)"),
+    ("beside", sm.direct_sum(A, B), r"Sparse\(12x16, nnz=28\)"),
+    ("nothing", sparse(3, 4, 0.0), r"Zero\(3x4\)"),
+    ("full", sparse(3, 4, 1.0), r"Dense\(3x4\)"),
+    ("diagonal", sm.Sparse((ints(4), Pattern.diagonal(4))), r"Diagonal\(4\)"),
+    ("blocks of one mask", K + 2 * K.T.T - K, r"BlockSparse\(5 of 2x3 in 3x4\)"),
+    ("blocks of two masks", K - L, r"BlockSparse\(\d of 2x3 in 3x4\)"),
+    ("blocks scaled", sm.Diagonal(ints(6)) @ K @ sm.Diagonal(ints(12)), r"BlockSparse\(5 of .*"),
+    ("blocks transposed", K.T, r"BlockSparse\(5 of 3x2 in 4x3\)"),
+    ("full mask", sm.BlockSparse(ints(6, 2, 1), Pattern.full(2, 3)), r"Dense\(4x3\)"),
+    ("diagonal mask", sm.BlockSparse(ints(3, 2, 1), np.eye(3) == 1), r"BlockDiagonal\(3 of 2x1\)"),
+    ("blocks of one", blocks(0, 1, 1), r"Sparse\(3x4, nnz=5\)"),
+]
+
+
+@pytest.mark.parametrize(("op", "want"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_simplified(op: sm.LinearOperator, want: str) -> None:
+    new, steps = sm.simplify(op, trace=True)
+    assert re.fullmatch(want, new._label()), [new._label(), *map(str, steps)]
+    assert torch.equal(new.to_dense(), op.to_dense())
+
+
+def test_products_are_those_of_scipy() -> None:
+    for seed in range(5):
+        a, b = random_sparse(9, 7, 0.2, seed), random_sparse(7, 11, 0.2, seed + 50)
+        made = times(sm.Sparse(a), sm.Sparse(b))
+        np.testing.assert_allclose(made.to_dense().numpy(), (a @ b).toarray(), atol=1e-15)
+        assert made.nnz == (a @ b).nnz
+
+
+EXPRESSIONS: list[sm.LinearOperator] = [
+    A,
+    K,
+    D,
+    Q,
+    sm.Identity(3),
+    sm.Zero(2, 5),
+    sm.BlockDiagonal(ints(3, 2, 4)),
+    sm.KroneckerSparse(ints(2, 3, 2, 4)),
+    sm.Monarch(ints(4, 3, 3), ints(3, 4, 4)),
+    sm.Butterfly(ints(3, 4, 2, 2)),
+    sm.kron(A, sm.Identity(2), K),
+    sm.direct_sum(A, P, sm.Zero(1, 2), K.T),
+    D @ A @ Q.T - 2 * B,
+    (A @ C).T,
+    sm.Scaled(torch.tensor(2.0).double(), A) @ sm.BlockDiagonal(ints(2, 4, 1)),
+]
+
+
+@pytest.mark.parametrize("op", EXPRESSIONS, ids=lambda op: op._label()[:40])
+def test_expressions_go_out_and_back(op: sm.LinearOperator) -> None:
+    dense = op.to_dense()
+    for form in FORMATS:
+        if 0 in op.shape or (form == "dia" and max(op.shape) > 50):
+            continue  # SciPy warns of many diagonals
+        out = sm.interop.to_scipy_sparse(op, form)
+        assert out.format == form
+        assert out.shape == op.shape
+        assert np.array_equal(out.toarray(), dense.numpy())
+    for layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_coo):
+        made = sm.interop.to_torch_sparse(op, layout)
+        assert made.layout == layout
+        assert torch.equal(made.to_dense(), dense)
+        assert torch.equal(sm.interop.from_torch_sparse(made).to_dense(), dense)
+    back = sm.interop.from_scipy_sparse(sm.interop.to_scipy_sparse(op))
+    assert torch.equal(back.to_dense(), dense)
+
+
+def test_nothing_dense_is_made_on_the_way_out() -> None:
+    n = 1 << 10
+    big = sm.kron(sm.Diagonal(torch.ones(n)), sm.reversal(n)) @ sm.Identity(n * n)
+    assert sm.interop.to_scipy_sparse(big).nnz == n * n
+
+
+def test_blocks_go_out_and_back() -> None:
+    a = sm.interop.to_scipy_sparse(K, "bsr")
+    assert a.blocksize == (2, 3)
+    for back in (
+        sm.interop.from_scipy_sparse(a),
+        sm.interop.from_torch_sparse(sm.interop.to_torch_sparse(K, torch.sparse_bsr)),
+    ):
+        assert back.structure == K.structure
+        assert torch.equal(back.to_dense(), K.to_dense())
+
+
+def test_gradients_reach_the_tensors_through_torch_sparse() -> None:
+    v = ints(A.nnz).requires_grad_()
+    d = ints(6).requires_grad_()
+    op = sm.Diagonal(d) @ sm.Sparse((v, A.pattern))
+    x = ints(8, 2)
+    grads = [
+        torch.autograd.grad(y.sum(), [v, d]) for y in (sm.interop.to_torch_sparse(op) @ x, op @ x)
+    ]
+    for a, b in zip(*grads, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_is_dense_does_not_go_out() -> None:
+    with pytest.raises(TypeError, match=r"Toeplitz\(3x3\) has a part whose matrix is dense"):
+        sm.interop.to_scipy_sparse(sm.Toeplitz(torch.ones(3)))
+    with pytest.raises(ValueError, match=r"batch of shape \(2,\)"):
+        sm.interop.to_torch_sparse(sm.Diagonal(torch.ones(2, 3)))
+    with pytest.raises(ValueError, match=r"no torch\.sparse_bsr of Diagonal"):
+        sm.interop.to_torch_sparse(sm.Diagonal(torch.ones(3)), torch.sparse_bsr)
+    with pytest.raises(TypeError, match=r"SciPy has no torch\.bfloat16"):
+        sm.interop.to_scipy_sparse(sm.Diagonal(torch.ones(3)).to(torch.bfloat16))
+    with pytest.raises(TypeError, match="ndarray is not an operator"):
+        sm.interop.to_scipy_sparse(np.eye(2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ndarray is no SciPy sparse matrix"):
+        sm.interop.from_scipy_sparse(np.eye(2))
+    with pytest.raises(TypeError, match="Tensor is no sparse tensor"):
+        sm.interop.from_torch_sparse(torch.eye(2))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sm.interop.nothing
+
+
+# projection ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
+def test_projection_keeps_the_largest(density: float, dtype: torch.dtype) -> None:
+    w = torch.randn(12, 10, generator=G).to(dtype)
+    p = sm.project(w, sm.Sparse, density=density)
+    assert isinstance(p.operator, sm.Sparse)
+    assert p.operator.nnz == round(density * 120)
+    left = w.flatten().abs().float().sort().values[: 120 - p.operator.nnz]
+    want = left.double().square().sum().sqrt()
+    for found in (p.error, p.lower_bound, p.certificate.tail.flatten().norm()):
+        torch.testing.assert_close(found.double(), want, rtol=1e-5, atol=1e-6)
+    gap = (w - p.operator.to_dense()).flatten().abs().float().norm()
+    torch.testing.assert_close(gap.double(), want, rtol=1e-5, atol=1e-6)
+    again = sm.project(w, sm.Sparse, nnz=round(density * 120))
+    assert again.operator.structure == p.operator.structure
+
+
+def test_projection_is_best_among_all_patterns() -> None:
+    w = torch.randn(2, 3, dtype=torch.float64, generator=G)
+    best = min(
+        float(w.flatten()[list(left)].norm()) for left in itertools.combinations(range(6), 4)
+    )
+    p = sm.project(w, sm.Sparse, nnz=2)
+    assert abs(float(p.error) - best) < 1e-14
+    assert bool(p.certificate.unique)
+    assert not bool(sm.project(torch.ones(2, 2), sm.Sparse, nnz=2).certificate.unique)
+
+
+def test_projection_onto_blocks() -> None:
+    w = torch.randn(8, 9, dtype=torch.float64, generator=G)
+    p = sm.project(w, sm.BlockSparse, block=(2, 3), density=0.5)
+    assert isinstance(p.operator, sm.BlockSparse)
+    assert p.operator.pattern.nnz == 6
+    norms = w.unflatten(1, (3, 3)).unflatten(0, (4, 2)).square().sum((1, 3)).flatten()
+    want = norms.sort().values[:6].sum().sqrt()
+    torch.testing.assert_close(p.error, want)
+    torch.testing.assert_close(p.lower_bound, want)
+    kept = p.operator.to_dense() != 0
+    assert torch.equal(p.operator.to_dense()[kept], w[kept])
+    torch.testing.assert_close((w - p.operator.to_dense()).norm(), want)
+
+
+def test_projection_of_a_batch_shares_the_pattern() -> None:
+    w = torch.randn(3, 2, 6, 4, dtype=torch.float64, generator=G)
+    for p in (
+        sm.project(w, sm.Sparse, density=0.25),
+        sm.project(w, sm.BlockSparse, block=(3, 2), nblocks=1),
+    ):
+        assert p.error.shape == p.lower_bound.shape == (3, 2)
+        assert bool((p.lower_bound <= p.error + 1e-12).all())
+        gap = (w - p.operator.to_dense()).flatten(-2).norm(dim=-1)
+        torch.testing.assert_close(p.error, gap)
+    equal = sm.project(w[:1, :1].expand(3, 2, 6, 4), sm.Sparse, nnz=5)
+    torch.testing.assert_close(equal.error, equal.lower_bound)
+
+
+# errors -------------------------------------------------------------------------------------------
 
 ERRORS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: sm.Sparse(torch.eye(3)), TypeError, "Tensor is no sparse matrix.*density"),
@@ -377,6 +598,19 @@ ERRORS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: sm.BlockSparse(torch.ones(2, 2, 2), torch.ones(2, dtype=torch.bool)),
         ValueError,
         r"mask has shape \(2,\)",
+    ),
+    (lambda: sm.project(torch.eye(3), sm.Sparse), ValueError, "either density or nnz"),
+    (lambda: sm.project(torch.eye(3), sm.Sparse, density=1.5), ValueError, "density=1.5 must be"),
+    (lambda: sm.project(torch.eye(3), sm.Sparse, nnz=10), ValueError, "nnz=10 must be .* 0 to 9"),
+    (
+        lambda: sm.project(torch.eye(3), sm.BlockSparse, block=(2, 3), density=0.5),
+        ValueError,
+        "blocks of 2 x 3 do not divide W of 3 x 3",
+    ),
+    (
+        lambda: sm.project(torch.eye(3), sm.BlockSparse, block=2, density=0.5),
+        ValueError,
+        "block is 2, needs two positive",
     ),
     (
         lambda: sm.BlockSparse(torch.ones(2, 2), torch.ones(2, 1, dtype=torch.bool)),

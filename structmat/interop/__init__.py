@@ -2,6 +2,8 @@
 
 - :mod:`structmat.interop.safetensors`: ``save`` and ``load`` of operators and tensors in one
   ``.safetensors`` file.
+- :mod:`structmat.interop.sparse`: operators to and from sparse matrices of SciPy and torch:
+  ``to_scipy_sparse``, ``from_scipy_sparse``, ``to_torch_sparse``, ``from_torch_sparse``.
 
 Nothing optional is imported here: a bridge imports its library when one of its functions is called,
 and :func:`require` turns a missing library into one line that says what to install.
@@ -11,8 +13,39 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MissingExtra", "require"]
+if TYPE_CHECKING:
+    from structmat.interop.sparse import (
+        from_scipy_sparse,
+        from_torch_sparse,
+        to_scipy_sparse,
+        to_torch_sparse,
+    )
+
+__all__ = [
+    "MissingExtra",
+    "from_scipy_sparse",
+    "from_torch_sparse",
+    "require",
+    "to_scipy_sparse",
+    "to_torch_sparse",
+]
+
+_HOMES = {
+    "from_scipy_sparse": "sparse",
+    "from_torch_sparse": "sparse",
+    "to_scipy_sparse": "sparse",
+    "to_torch_sparse": "sparse",
+}
+"""In which module of this package each function lives."""
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of the bridges, imported when first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 class MissingExtra(ImportError):

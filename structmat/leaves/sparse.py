@@ -111,7 +111,7 @@ class Sparse(LinearOperator):
         flat = torch.zeros(*self.values.shape[:-1], m * n, dtype=dtype, device=device)
         return flat.index_copy(-1, at, self.values.to(dtype)).reshape(*flat.shape[:-1], m, n)
 
-    def _transpose(self) -> LinearOperator:
+    def _transpose(self) -> Sparse:
         turned, order = self.pattern.turned
         return self._replace({"values": gathered(self.values, order)}, (), {"pattern": turned})
 

@@ -98,7 +98,8 @@ def project(w: Any, structure: type[LinearOperator], **options: Any) -> Projecti
         w: W of shape (..., m, n); leading dimensions make a batch of projections.
         structure: the family: :class:`structmat.Monarch` (nblocks, rank; see
             :func:`structmat.projection.project_monarch`), :class:`structmat.LowRank` (rank),
-            :class:`structmat.BlockDiagonal` (nblocks).
+            :class:`structmat.BlockDiagonal` (nblocks), :class:`structmat.Sparse` (density or nnz),
+            :class:`structmat.BlockSparse` (block, and density or nblocks).
         **options: of the family.
 
     Returns:

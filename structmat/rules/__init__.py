@@ -21,6 +21,7 @@ from structmat.rules import (  # isort: skip
     displacement as displacement,
     transforms as transforms,
     inverses as inverses,
+    sparse as sparse,
     association as association,
 )
 from structmat.rules.engine import fire, simplify

@@ -24,6 +24,7 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.monarch import Monarch
+from structmat.leaves.sparse import BlockSparse, Sparse, gathered
 from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.operator import LinearOperator
@@ -103,7 +104,7 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
             name = min(op.tensors, key=lambda k: op.tensors[k].numel())
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
             return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
-        case Circulant() | Convolution() | LowDisplacementRank():
+        case Circulant() | Convolution() | LowDisplacementRank() | Sparse() | BlockSparse():
             name = next(iter(op.tensors))
             new = _scaled(alpha, op.tensors[name], op.event_dims[name])
             return None if new is None else op._replace({**op.tensors, name: new}, (), op.static)
@@ -182,6 +183,12 @@ def scale_rows(d: Tensor, op: LinearOperator) -> LinearOperator | None:
             return Monarch(mul(_view(d, s, l).mT[..., None], op.left), op.right)
         case Butterfly():
             return _scale_stage(d, op)
+        case Sparse():
+            values = mul(gathered(d, op.pattern.rows), op.values)
+            return op._replace({"values": values}, (), op.static)
+        case BlockSparse():
+            factor = gathered(_view(d, op.pattern.shape[0], op.block[0]), op.pattern.rows, -2)
+            return op._replace({"blocks": mul(factor[..., None], op.blocks)}, (), op.static)
     return None
 
 
@@ -212,6 +219,16 @@ def scale_columns(op: LinearOperator, d: Tensor) -> LinearOperator | None:
             if _grows(op.right.shape[:-3], d.shape[:-1]):
                 return None
             return Monarch(op.left, mul(op.right, _view(d, k, 1, p)))
+        case Sparse():
+            if _grows(op.batch_shape, d.shape[:-1]):
+                return None
+            values = mul(op.values, gathered(d, op.pattern.indices))
+            return op._replace({"values": values}, (), op.static)
+        case BlockSparse():
+            if _grows(op.batch_shape, d.shape[:-1]):
+                return None
+            factor = gathered(_view(d, op.pattern.shape[1], op.block[1]), op.pattern.indices, -2)
+            return op._replace({"blocks": mul(op.blocks, factor[..., None, :])}, (), op.static)
         case Diagonal() | Dense() | BlockDiagonal() | KroneckerSparse() | LowRank() | Butterfly():
             turned = scale_rows(d, op._transpose())
             return None if turned is None else turned._transpose()

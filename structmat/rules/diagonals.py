@@ -13,6 +13,7 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation, cyclic_shift
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import cat, scale_columns, scale_rows
@@ -27,6 +28,8 @@ Numbers = (
     Monarch,
     MonarchChain,
     Butterfly,
+    Sparse,
+    BlockSparse,
     DirectSum,
     Block,
     Sum,

@@ -11,10 +11,12 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.sparse import Sparse
+from structmat.pattern import Pattern
 
 __all__ = [
     "blocks", "butterfly", "chain", "dense", "diagonal", "factor", "ints", "low_rank", "monarch",
-    "shuffle",
+    "pattern", "shuffle", "sparse",
 ]  # fmt: skip
 
 
@@ -62,6 +64,17 @@ def chain(g: Generator, *patterns: tuple[int, int, int, int]) -> MonarchChain:
 def butterfly(g: Generator, stages: int, increasing_stride: bool = True) -> Butterfly:
     """A butterfly of size 2^stages."""
     return Butterfly(ints(g, stages, 1 << (stages - 1), 2, 2), increasing_stride)
+
+
+def pattern(g: Generator, m: int, n: int, nnz: int) -> Pattern:
+    """A random pattern of nnz entries."""
+    keys = torch.randperm(m * n, generator=g)[:nnz].sort().values
+    return Pattern.at((m, n), keys.numpy())
+
+
+def sparse(g: Generator, m: int, n: int, nnz: int) -> Sparse:
+    """A sparse matrix of nnz entries."""
+    return Sparse((ints(g, nnz), pattern(g, m, n, nnz)))
 
 
 def shuffle(g: Generator, n: int) -> Permutation:

@@ -16,6 +16,7 @@ from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.monarch import Monarch
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import add, same, times_scalar
@@ -133,7 +134,9 @@ def monarch_plus_monarch(a: Monarch, b: Monarch) -> LinearOperator | None:
     return None
 
 
-Addable = (Dense, Diagonal, BlockDiagonal, KroneckerSparse, LowRank, Monarch, Identity)
+Addable = (
+    Dense, Diagonal, BlockDiagonal, KroneckerSparse, LowRank, Monarch, Identity, Sparse, BlockSparse
+)  # fmt: skip
 
 
 @rule(Addable, Scaled, inside=Sum, example=lambda g: ex.dense(g, 2, 3) - ex.dense(g, 2, 3))
