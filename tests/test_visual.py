@@ -80,6 +80,15 @@ EXACT: dict[str, sm.LinearOperator] = {
     "product": sized.BlockDiagonal(6, nblocks=3) @ sm.stride_permutation(6, 2),
     "scaled": 3 * sized.Diagonal(4).T,
     "sum": sized.Diagonal(6) + sm.reversal(6),
+    "sparse": sized.Sparse(8, 6, per_row=2),
+    "sparse_transposed": sized.Sparse(8, 6, per_row=2).T,
+    "block_sparse": sized.BlockSparse(8, 12, block=2, per_row=2),
+    "companion": sized.Companion(5),
+    "companion_transposed": sized.Companion(5)._transpose(),
+    "block": sm.block([[sized.Diagonal(3), 0], [sm.reversal(3), sized.Dense(3, 2)]]),
+    "kron_sum": sm.kron_sum(sized.Dense(3), sm.cyclic_shift(4, 1)),
+    "slice": sm.reversal(6)[1:4, ::2],
+    "rows": sized.Dense(5, 4)[[3, 0]],
 }
 
 
@@ -220,6 +229,12 @@ FORMULAS: list[tuple[sm.LinearOperator, str]] = [
     (sized.Monarch(n) @ sized.Diagonal(n), r"M_{n} \, D_{n}"),
     (sized.Diagonal(n) @ sized.Diagonal(n), r"D_{n}^{(1)} \, D_{n}^{(2)}"),
     (sized.Dense(n + 1, n), r"W_{n + 1 \times n}"),
+    (sm.kron_sum(sm.Identity(2), sm.reversal(2)), r"I_{2} \boxplus J_{2}"),
+    (sm.Inverse(W @ V), r"\left(W_{3 \times 4}^{(1)} \, W_{4 \times 3}^{(2)}\right)^{-1}"),
+    (
+        sm.block([[sm.Identity(2), sm.Zero(2)], [sm.reversal(2), sm.Identity(2)]]),
+        r"\begin{bmatrix} I_{2} & 0_{2} \\ J_{2} & I_{2} \end{bmatrix}",
+    ),
     (sm.Haar(8), r"\mathrm{Haar}_{8}"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from structmat.compose import Kronecker
+from structmat.compose import Block, Kronecker
 from structmat.operator import LinearOperator
 from structmat.visual.paint import Image, colour, paint
 from structmat.visual.support import Part, Support, factors
@@ -138,6 +139,8 @@ def _show(ax: Any, panel: _Panel, grid: bool, fontsize: float) -> None:
         _lines(ax, _grid(m, n, 1, 1), 0.5)
     if isinstance(op, Kronecker) and len(op.children) > 1:
         _lines(ax, _grid(m, n, *Kronecker(*op.children[1:]).shape), 1.2)
+    if isinstance(op, Block):
+        _lines(ax, _between(op), 0.8, "#adb5bd")
     for one in panel.found:
         boxes = one.boxes
         large = boxes[(boxes[:, 1] - boxes[:, 0] > m / 64) & (boxes[:, 3] - boxes[:, 2] > n / 64)]
@@ -153,8 +156,15 @@ def _show(ax: Any, panel: _Panel, grid: bool, fontsize: float) -> None:
     ax.set_title(f"{panel.part.title}\n{m}×{n}", fontsize=fontsize, color=GREY, pad=3)
 
 
-def _lines(ax: Any, segments: list[Any], width: float) -> None:
-    ax.add_collection(LineCollection(segments, colors="white", linewidths=width))
+def _lines(ax: Any, segments: list[Any], width: float, ink: str = "white") -> None:
+    ax.add_collection(LineCollection(segments, colors=ink, linewidths=width))
+
+
+def _between(op: Block) -> list[Any]:
+    """Lines between the blocks."""
+    m, n = op.shape
+    across = [[(0, i), (n, i)] for i in itertools.accumulate(op.heights[:-1])]
+    return across + [[(j, 0), (j, m)] for j in itertools.accumulate(op.widths[:-1])]
 
 
 def _grid(m: int, n: int, rows: int, columns: int) -> list[Any]:

@@ -4,7 +4,8 @@ Leaves have the letters of the field with their sizes below: $I$, $0$, $D$ (diag
 (permutation; $J$ reversal, $Z^k$ shift, $L^n_s$ stride permutation as in SPIRAL), $W$ (dense),
 $U\,V$ (low rank), $F$ (Fourier), $H$ (Hadamard), $M$ (Monarch), $T$ (Toeplitz), $C$ (circulant);
 others are written out. Different leaves that have one letter are numbered above it. $\otimes$ is
-the Kronecker product, $\oplus$ the direct sum.
+the Kronecker product, $\boxplus$ the Kronecker sum, $\oplus$ the direct sum, $\odot$ the
+elementwise product.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Scaled
+from structmat.compose import Scaled
 from structmat.index import AffineMap, DigitMap
 from structmat.operator import LinearOperator
 from structmat.sized.form import Sized
@@ -106,7 +107,7 @@ class _Writer:
     def __init__(self, op: LinearOperator) -> None:
         found: dict[str, dict[Any, int]] = {}
         for leaf in _leaves(op):
-            if leaf.tensors or _letter(leaf) == "P":
+            if leaf.tensors or type(leaf).__name__ in ("Permutation", "Selection"):
                 same = found.setdefault(_letter(leaf), {})
                 same.setdefault(_identity(leaf), len(same) + 1)
         self.numbers = {k: v for k, v in found.items() if len(v) > 1}
@@ -241,6 +242,17 @@ class _Writer:
         """Operands with a sign between them."""
         return f" {sign} ".join(self.wrapped(c, POWER) for c in op.children), SPACE
 
+    def block(self, op: Any) -> Written:
+        """Rows of blocks in brackets."""
+        rows = (" & ".join(self.write(c)[0] for c in row) for row in op.rows())
+        inner = r" \\ ".join(rows)
+        return rf"\begin{{bmatrix}} {inner} \end{{bmatrix}}", ATOM
+
+    def inverse(self, op: LinearOperator) -> Written:
+        """The matrix with -1 above."""
+        text, binds = self.write(op.children[0])
+        return _power(text, binds, "-1"), POWER
+
     def chain(self, op: LinearOperator) -> Written:
         """The factors of a chain."""
         return r" \, ".join(self.wrapped(c, PRODUCT) for c in op.children), PRODUCT
@@ -253,6 +265,10 @@ WRITERS: dict[str, Callable[[_Writer, Any], Written]] = {
     "Transpose": _Writer.transpose,
     "Kronecker": lambda w, op: w.joined(op, r"\otimes"),
     "DirectSum": lambda w, op: w.joined(op, r"\oplus"),
+    "KroneckerSum": lambda w, op: w.joined(op, r"\boxplus"),
+    "Elementwise": lambda w, op: w.joined(op, r"\odot"),
+    "Block": _Writer.block,
+    "Inverse": _Writer.inverse,
     "MonarchChain": _Writer.chain,
 }
 """How a class is written; by name, so that a user's class can be added."""
@@ -260,7 +276,8 @@ WRITERS: dict[str, Callable[[_Writer, Any], Written]] = {
 
 def _inside(op: LinearOperator) -> int:
     """How tightly a factor must bind: a scalar in the middle and a Kronecker product do not."""
-    return POWER if isinstance(op, Kronecker | DirectSum | Scaled) else PRODUCT
+    loose = ("Kronecker", "DirectSum", "KroneckerSum", "Elementwise", "Scaled")
+    return POWER if type(op).__name__ in loose else PRODUCT
 
 
 def _up(text: str) -> str:

@@ -43,6 +43,12 @@ COLOURS = {
     "DST": "#20a39e",
     "Hadamard": "#f59f00",
     "Wavelet": "#74b816",
+    "Selection": "#495057",
+    "Vandermonde": "#3b5bdb",
+    "Cauchy": "#1864ab",
+    "LowDisplacementRank": "#c2255c",
+    "Companion": "#e8590c",
+    "Inverse": "#364fc7",
     "Product": "#5c677d",
 }
 OTHERS = ("#1c7ed6", "#9c36b5", "#e03131", "#099268", "#f08c00", "#6741d9", "#2b8a3e", "#a61e4d")

@@ -9,6 +9,7 @@ here is made dense where it is small, and drawn full otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import (
+    Block,
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Selection,
+    Sum,
+    Transpose,
+)
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.companion import Companion
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
-from structmat.leaves.diagonal import Diagonal, Identity, Zero
-from structmat.leaves.fourier import DFT
-from structmat.leaves.hadamard import Hadamard
+from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
-from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
-from structmat.leaves.trigonometric import Trigonometric
+from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
 
@@ -40,6 +49,21 @@ Box = NDArray[np.int64]
 
 DENSE_LIMIT = 1 << 20
 """Operators without a rule are made dense up to this many entries."""
+FULL = (
+    "LowRank",
+    "Toeplitz",
+    "Hankel",
+    "Circulant",
+    "DFT",
+    "RDFT",
+    "Trigonometric",
+    "Hadamard",
+    "Vandermonde",
+    "Cauchy",
+    "LowDisplacementRank",
+    "Inverse",
+)
+"""Classes that are drawn full: no entry of theirs is zero because of its place."""
 MOST = 1 << 21
 """The most rectangles of one family."""
 
@@ -80,7 +104,7 @@ def support(op: LinearOperator, grain: tuple[int, int] = (1, 1)) -> list[Support
     """
     if 0 in op.shape:
         return []
-    rule = next((RULES[c] for c in type(op).__mro__ if c in RULES), None)
+    rule = next((RULES[c.__name__] for c in type(op).__mro__ if c.__name__ in RULES), None)
     if rule is not None:
         return rule(op, grain)
     if op.shape[0] * op.shape[1] <= DENSE_LIMIT:
@@ -222,6 +246,28 @@ def _wavelet(op: Wavelet, grain: tuple[int, int]) -> list[Support]:
     return [found.turned() if op.transposed else found]
 
 
+def _selection(op: Selection, grain: tuple[int, int]) -> list[Support]:
+    found = Support("Selection", _points(np.arange(len(op.index)), op.index.array()))
+    return [found.turned() if op.transposed else found]
+
+
+def _sparse(op: Sparse, grain: tuple[int, int]) -> list[Support]:
+    return [Support("Sparse", _points(op.pattern.rows.array(), op.pattern.indices.array()))]
+
+
+def _block_sparse(op: BlockSparse, grain: tuple[int, int]) -> list[Support]:
+    p, q = op.block
+    boxes = _points(op.pattern.rows.array(), op.pattern.indices.array())
+    return [Support("BlockSparse", boxes * np.array([p, p, q, q]))]
+
+
+def _companion(op: Companion, grain: tuple[int, int]) -> list[Support]:
+    n = op.shape[0]
+    i = np.arange(n - 1)
+    found = Support("Companion", np.concatenate([_boxes(0, 1, 0, n), _points(i + 1, i)]))
+    return [found.turned() if op.transposed else found]
+
+
 # combinators -------------------------------------------------------------------------------------
 
 
@@ -245,6 +291,31 @@ def _direct_sum(op: DirectSum, grain: tuple[int, int]) -> list[Support]:
         out += [s.moved(i, j) for s in support(c, grain)]
         i, j = i + c.shape[0], j + c.shape[1]
     return out
+
+
+def _block(op: Block, grain: tuple[int, int]) -> list[Support]:
+    out, i = [], 0
+    for row, height in zip(op.rows(), op.heights, strict=True):
+        j = 0
+        for c in row:
+            out += [s.moved(i, j) for s in support(c, grain)]
+            j += c.shape[1]
+        i += height
+    return out
+
+
+def _kronecker_sum(op: KroneckerSum, grain: tuple[int, int]) -> list[Support]:
+    terms, sizes = [], [c.shape[0] for c in op.children]
+    for i, c in enumerate(op.children):
+        left, right = Identity(math.prod(sizes[:i])), Identity(math.prod(sizes[i + 1 :]))
+        terms.append(Kronecker(left, c, right))
+    return _sum(Sum(*terms), grain)
+
+
+def _elementwise(op: LinearOperator, grain: tuple[int, int]) -> list[Support]:
+    """Not more than that of the operand with fewer entries."""
+    found = [support(c, grain) for c in op.children]
+    return min(found, key=lambda parts: sum(_area(s.boxes) for s in parts))
 
 
 def _kronecker(op: Kronecker, grain: tuple[int, int]) -> list[Support]:
@@ -327,30 +398,31 @@ def _pixels(boxes: Box) -> Box:
     return np.concatenate(parts)
 
 
-RULES: dict[type[LinearOperator], Callable[[Any, tuple[int, int]], list[Support]]] = {
-    Identity: _diagonal,
-    Diagonal: _diagonal,
-    Zero: lambda op, grain: [],
-    Permutation: _permutation,
-    BlockDiagonal: _blocks,
-    KroneckerSparse: _kronecker_sparse,
-    Convolution: _convolution,
-    Wavelet: _wavelet,
-    LowRank: _everywhere,
-    Toeplitz: _everywhere,
-    Hankel: _everywhere,
-    Circulant: _everywhere,
-    DFT: _everywhere,
-    Trigonometric: _everywhere,
-    Hadamard: _everywhere,
-    Scaled: _child,
-    Transpose: _transpose,
-    Sum: _sum,
-    DirectSum: _direct_sum,
-    Kronecker: _kronecker,
-    Product: _product,
-    Monarch: _product,
-    MonarchChain: _product,
-    Butterfly: _product,
+RULES: dict[str, Callable[[Any, tuple[int, int]], list[Support]]] = {
+    "Identity": _diagonal,
+    "Diagonal": _diagonal,
+    "Zero": lambda op, grain: [],
+    "Permutation": _permutation,
+    "Selection": _selection,
+    "BlockDiagonal": _blocks,
+    "KroneckerSparse": _kronecker_sparse,
+    "Sparse": _sparse,
+    "BlockSparse": _block_sparse,
+    "Companion": _companion,
+    "Convolution": _convolution,
+    "Wavelet": _wavelet,
+    **dict.fromkeys(FULL, _everywhere),
+    "Scaled": _child,
+    "Transpose": _transpose,
+    "Sum": _sum,
+    "DirectSum": _direct_sum,
+    "Block": _block,
+    "Kronecker": _kronecker,
+    "KroneckerSum": _kronecker_sum,
+    "Elementwise": _elementwise,
+    "Product": _product,
+    "Monarch": _product,
+    "MonarchChain": _product,
+    "Butterfly": _product,
 }
-"""How a class is drawn; a subclass is drawn as its class, others by their entries."""
+"""How a class, or a subclass of it, is drawn, by its name; others are drawn by their entries."""
