@@ -98,7 +98,7 @@ class LinearOperator(Views):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A leaf that takes sizes becomes one of :mod:`structmat.sized` where they are symbols."""
-        if not cls.fields and has_symbols(*args, *kwargs.values()):
+        if not cls.fields and has_symbols(*args, *kwargs.values()) and not _has_tensors(args):
             from structmat.sized.form import FAMILIES
 
             if cls.__name__ in FAMILIES and REGISTRY[cls.__name__] is cls:
@@ -610,6 +610,10 @@ def _flatten_with_keys(op: LinearOperator) -> tuple[list[Any], Any]:
 
 def _hashable(value: Any) -> Hashable:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _has_tensors(values: tuple[Any, ...]) -> bool:
+    return any(isinstance(v, Tensor | np.ndarray) for v in values)
 
 
 def _is_scalar(alpha: Any) -> bool:

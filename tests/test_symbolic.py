@@ -65,6 +65,9 @@ EXAMPLES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Cauchy": (lambda: sized.Cauchy(n + 1, n), ANY),
     "Companion": (lambda: sized.Companion(n), ANY),
     "LowDisplacementRank": (lambda: sized.LowDisplacementRank(n, rank=3), ANY),
+    "StateSpace": (lambda: sized.StateSpace(n, states=4), ANY),
+    "StateSpace_dense": (lambda: sized.StateSpace(n, states=3, kind="dense"), ANY),
+    "StateSpace_low_rank": (lambda: sized.StateSpace(n, states=3, rank=1), ANY),
     "RDFT": (lambda: sm.RDFT(n), ANY),
     "RDFT_ortho": (lambda: sm.RDFT(n, "ortho"), ANY),
     "IRDFT": (lambda: sm.IRDFT(n), ANY),
@@ -210,6 +213,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "negative": (lambda: sized.Dense(-3), "m = -3 is no size"),
     "rank": (lambda: sized.Monarch(m, n, nblocks=4), r"give rank="),
     "norm": (lambda: sm.DFT(n, "left"), "norm 'left' is none of"),
+    "kind": (lambda: sized.StateSpace(n, states=3, kind="full"), "kind 'full' is neither"),
     "mode": (lambda: sized.Convolution(n, size=3, mode="left"), "mode 'left' is none of"),
 }
 

@@ -85,6 +85,8 @@ EXACT: dict[str, sm.LinearOperator] = {
     "block_sparse": sized.BlockSparse(8, 12, block=2, per_row=2),
     "companion": sized.Companion(5),
     "companion_transposed": sized.Companion(5)._transpose(),
+    "state_space": sized.StateSpace(6, states=2),
+    "state_space_transposed": sized.StateSpace(6, states=2)._transpose(),
     "block": sm.block([[sized.Diagonal(3), 0], [sm.reversal(3), sized.Dense(3, 2)]]),
     "kron_sum": sm.kron_sum(sized.Dense(3), sm.cyclic_shift(4, 1)),
     "slice": sm.reversal(6)[1:4, ::2],

@@ -40,6 +40,7 @@ from structmat.sized.transforms import (
     Hadamard,
     Hankel,
     LowDisplacementRank,
+    StateSpace,
     Toeplitz,
     Wavelet,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "Sized",
     "SizedTensor",
     "Sparse",
+    "StateSpace",
     "Toeplitz",
     "Vandermonde",
     "Wavelet",

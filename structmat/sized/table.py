@@ -34,6 +34,7 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Convolution": lambda s: {"n": s.n, "size": s.n},
     "Wavelet": lambda s: {"n": s.n, "wavelet": "db2"},
     "LowDisplacementRank": lambda s: {"n": s.n, "rank": s.r},
+    "StateSpace": lambda s: {"length": s.n, "states": s.k},
     "Sparse": lambda s: {"m": s.m, "n": s.n, "per_row": s.k},
     "BlockSparse": lambda s: {"m": s.m, "n": s.n, "block": s.b, "per_row": s.k},
     "Vandermonde": lambda s: {"m": s.m, "n": s.n},

@@ -15,6 +15,7 @@ from structmat.leaves import (
     fourier,
     hadamard,
     real_fourier,
+    statespace,
     toeplitz,
     trigonometric,
     wavelet,
@@ -35,6 +36,7 @@ __all__ = [
     "Hadamard",
     "Hankel",
     "LowDisplacementRank",
+    "StateSpace",
     "Toeplitz",
     "Wavelet",
 ]
@@ -256,3 +258,27 @@ def Convolution(n: Any, *, size: Any, mode: str = "causal") -> Form:
         {"kernel": ((size,), size)},
         _circular(lengths[mode]()),
     )
+
+
+@family("$n = 2^L$, $n > 8$; the first column is not counted")
+def StateSpace(length: Any, *, states: Any, kind: str = "diagonal", rank: Any = None) -> Form:
+    """A linear system of ``states`` states over ``length`` samples.
+
+    ``kind`` is "diagonal" or "dense"; a ``rank`` makes A diagonal plus low rank.
+    """
+    if kind not in ("diagonal", "dense") or (rank is not None and kind == "dense"):
+        raise ValueError(
+            f"StateSpace: kind {kind!r} is neither 'diagonal', which may have a rank, nor 'dense'"
+        )
+    tensors: dict[str, Any] = {"A": ((states,), (-1.0, 1.0))}
+    if kind == "dense":
+        tensors["A"] = ((states, states), states)
+    elif rank is not None:
+        tensors |= {name: ((states, rank), states * rank) for name in "PQ"}
+    tensors |= {name: ((states,), states) for name in "BC"}
+
+    def build(t: dict[str, Any], _: Any) -> Any:
+        A = t["A"] if rank is None else (t["A"], t["P"], t["Q"])
+        return statespace.StateSpace(A, t["B"], t["C"], None, length, diagonal=kind == "diagonal")
+
+    return Form((length, length), build, tensors, _circular(_fast(2 * length - 1)))

@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from structmat.compose import Block, Kronecker
+from structmat.compose import Block, Kronecker, Sum
 from structmat.operator import LinearOperator
 from structmat.visual.paint import Image, colour, paint
 from structmat.visual.support import Part, Support, factors
@@ -141,7 +141,7 @@ def _show(ax: Any, panel: _Panel, grid: bool, fontsize: float) -> None:
         _lines(ax, _grid(m, n, *Kronecker(*op.children[1:]).shape), 1.2)
     if isinstance(op, Block):
         _lines(ax, _between(op), 0.8, "#adb5bd")
-    for one in panel.found:
+    for one in panel.found[-1:] if isinstance(op, Sum) else panel.found:  # terms lie over others
         boxes = one.boxes
         large = boxes[(boxes[:, 1] - boxes[:, 0] > m / 64) & (boxes[:, 3] - boxes[:, 2] > n / 64)]
         if 1 < len(large) <= MOST_LINES:

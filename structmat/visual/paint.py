@@ -48,6 +48,7 @@ COLOURS = {
     "Cauchy": "#1864ab",
     "LowDisplacementRank": "#c2255c",
     "Companion": "#e8590c",
+    "StateSpace": "#9c36b5",
     "Inverse": "#364fc7",
     "Product": "#5c677d",
 }

@@ -39,6 +39,7 @@ from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.sparse import BlockSparse, Sparse
+from structmat.leaves.statespace import StateSpace
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
 
@@ -268,6 +269,14 @@ def _companion(op: Companion, grain: tuple[int, int]) -> list[Support]:
     return [found.turned() if op.transposed else found]
 
 
+def _lower_triangle(op: StateSpace, grain: tuple[int, int]) -> list[Support]:
+    """On and below the diagonal; below it where there is no D."""
+    above = 0 if "D" in op.tensors else 1
+    i = np.arange(above, op.shape[0])
+    found = Support("StateSpace", _boxes(i, i + 1, 0, i + 1 - above))
+    return [found.turned() if op.transposed else found]
+
+
 # combinators -------------------------------------------------------------------------------------
 
 
@@ -409,6 +418,7 @@ RULES: dict[str, Callable[[Any, tuple[int, int]], list[Support]]] = {
     "Sparse": _sparse,
     "BlockSparse": _block_sparse,
     "Companion": _companion,
+    "StateSpace": _lower_triangle,
     "Convolution": _convolution,
     "Wavelet": _wavelet,
     **dict.fromkeys(FULL, _everywhere),
