@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -31,6 +32,18 @@ def heavy(make: Make, n: int) -> Tensor:
     """A first column whose first entry outweighs the others."""
     t = make(n) / n
     return torch.cat([t[:1] + 3, t[1:]])
+
+
+def hollow(make: Make, n: int) -> Tensor:
+    """A first column that begins with zero."""
+    t = make(n) / n
+    return torch.cat([t[:1] * 0, t[1:2] + 2, t[2:]])
+
+
+def nodes(make: Make, n: int) -> Tensor:
+    """Nodes that lie apart."""
+    t = make(n)
+    return torch.arange(n).to(t.dtype) - 2 + t / 8
 
 
 def thin(make: Make, n: int, r: int) -> sm.LinearOperator:
@@ -66,6 +79,34 @@ SYSTEMS: dict[str, tuple[Callable[[Make], sm.LinearOperator], str]] = {
     "circulant skew": (lambda r: sm.Circulant(heavy(r, 6), -1), "circulant"),
     "circulant of f": (lambda r: sm.Circulant(heavy(r, 5), 2.5), "circulant"),
     "triangular toeplitz": (lambda r: sm.Circulant(heavy(r, 6), 0), "triangular toeplitz"),
+    "triangular toeplitz transposed": (
+        lambda r: sm.Circulant(heavy(r, 6), 0).T,
+        "triangular toeplitz",
+    ),
+    "toeplitz": (lambda r: sm.Toeplitz(heavy(r, 7), heavy(r, 7)), "levinson"),
+    "toeplitz hermitian": (lambda r: sm.Toeplitz(heavy(r, 7)), "levinson"),
+    "toeplitz without regular minors": (
+        lambda r: sm.Toeplitz(hollow(r, 4), hollow(r, 4)),
+        "gko",
+    ),
+    "hankel": (lambda r: sm.Hankel(heavy(r, 6).flip(-1), heavy(r, 6)), "levinson"),
+    "causal": (lambda r: sm.Convolution(heavy(r, 3), 7), "triangular toeplitz"),
+    "causal transposed": (lambda r: sm.Convolution(heavy(r, 9), 7).T, "triangular toeplitz"),
+    "same": (lambda r: sm.Convolution(heavy(r, 3).roll(1), 7, "same"), "levinson"),
+    "circular": (lambda r: sm.Convolution(heavy(r, 9), 7, "circular").T, "circulant"),
+    "circular image": (
+        lambda r: sm.Convolution(heavy(r, 6).reshape(3, 2), (4, 5), "circular"),
+        "circulant",
+    ),
+    "displacement": (
+        lambda r: sm.LowDisplacementRank.from_product(
+            sm.Toeplitz(heavy(r, 6)), sm.Toeplitz(heavy(r, 6), heavy(r, 6))
+        ),
+        "gko",
+    ),
+    "cauchy": (lambda r: sm.Cauchy(nodes(r, 5), nodes(r, 5) + 0.5), "gko"),
+    "vandermonde": (lambda r: sm.Vandermonde(nodes(r, 5)), "bjorck-pereyra"),
+    "vandermonde transposed": (lambda r: sm.Vandermonde(nodes(r, 5)).T, "bjorck-pereyra"),
     "companion": (lambda r: sm.Companion(away(r, 6)), "companion"),
     "companion transposed": (lambda r: sm.Companion(away(r, 6)).T, "companion"),
     "scaled": (lambda r: 2 * sm.Diagonal(away(r, 4)), "diagonal"),
@@ -173,3 +214,305 @@ def test_gradients(name: str) -> None:
 
     assert torch.autograd.gradcheck(apply, (b, *tensors), fast_mode=True)
     assert torch.autograd.gradgradcheck(apply, (b, *tensors), fast_mode=True)
+
+
+MANY = [n for n in SYSTEMS if n not in ("toeplitz without regular minors",)]
+
+
+def batched(name: str, batch: tuple[int, ...]) -> tuple[sm.LinearOperator, list[sm.LinearOperator]]:
+    """A batch of operators of one structure, and its members."""
+    members = [SYSTEMS[name][0](maker("real64", seed)) for seed in range(math.prod(batch))]
+    tables = [list(m.parameters()) for m in members]
+    stacked = {
+        id(t): torch.stack([table[i] for table in tables]).reshape(*batch, *t.shape)
+        for i, t in enumerate(tables[0])
+    }
+    return members[0]._map(lambda t: stacked[id(t)], None), members
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_batches(name: str) -> None:
+    """A batch of operators, b with and without it, and more dimensions in front."""
+    op, members = batched(name, (3,))
+    if not op.batch_shape:
+        return
+    n = op.shape[0]
+    draw = maker("real64", 7)
+    for shape in [(n, 2), (3, n, 2), (2, 3, n, 1), (2, 1, n, 2)]:
+        b = draw(*shape)
+        x = sm.solve(op, b).x
+        wide = b.expand(*torch.broadcast_shapes((3,), shape[:-2]), *shape[-2:])
+        assert x.shape == wide.shape
+        for i, member in enumerate(members):
+            close(
+                x[..., i, :, :],
+                member.to_dense().expand(*wide.shape[:-3], n, n),
+                wide[..., i, :, :],
+            )
+    x = sm.Inverse(op) @ draw(n, 2)
+    assert x.shape == (3, n, 2)
+    assert sm.solve(op, draw(n)).x.shape == (3, n)
+
+
+@every_system
+def test_vmap(name: str) -> None:
+    """Under torch.vmap no number is looked at: elimination serves where Levinson did."""
+    op = SYSTEMS[name][0](maker("real64"))
+    b = maker("real64", 1)(3, op.shape[0])
+    inverse = sm.Inverse(op)
+    x = torch.vmap(inverse)(b)
+    close(x.mT, op.to_dense().to(x.dtype), b.mT)
+
+
+def test_closed_forms() -> None:
+    r = maker("real64")
+    inverse = {name: sm.inv(make(r)).simplify() for name, (make, _) in SYSTEMS.items()}
+    kinds = {
+        "diagonal": sm.Diagonal,
+        "permutation": sm.Permutation,
+        "blocks": sm.BlockDiagonal,
+        "factor": sm.KroneckerSparse,
+        "butterfly": sm.Butterfly,
+        "circulant of f": sm.Circulant,
+        "triangular toeplitz": sm.Circulant,
+        "dft": sm.DFT,
+        "kronecker": sm.Kronecker,
+        "woodbury": sm.Sum,
+        "dense": sm.Inverse,
+        "toeplitz": sm.Inverse,
+    }
+    for name, kind in kinds.items():
+        assert isinstance(inverse[name], kind), inverse[name]
+    for name in ("diagonal", "monarch", "circulant", "woodbury", "kronecker"):
+        op = inverse[name]
+        if not isinstance(op, sm.Kronecker):
+            x = r(3, op.shape[1])
+            torch.testing.assert_close(sm.compile(op, backend="torch")(x), op(x))
+    a = SYSTEMS["dense"][0](r)
+    with pytest.raises(NotImplementedError, match=r"Dense\(6x6\)\^-1 has no closed form.*sm.solve"):
+        sm.compile(sm.inv(a))(r(6))
+
+
+def test_powers() -> None:
+    a = SYSTEMS["dense"][0](maker("real64"))
+    want = torch.linalg.matrix_power(a.to_dense(), -3)
+    torch.testing.assert_close((a**-3).to_dense(), want)
+    assert isinstance((a**2 @ a**-2).simplify(), sm.Identity)
+
+
+# methods ---------------------------------------------------------------------------------------
+
+
+def test_many_columns_of_a_toeplitz_matrix() -> None:
+    """Gohberg and Semencul where the inverse pays, with its way out where x_0 is zero."""
+    r = maker("real64")
+    op = sm.Toeplitz(heavy(r, 300), heavy(r, 300))
+    b = r(300, 40)
+    solution = sm.solve(op, b)
+    assert solution.method == "gohberg-semencul"
+    close(solution.x, op.to_dense(), b)
+    for method in ("levinson", "gko", "gohberg-semencul", "dense", "gmres"):
+        assert sm.solve(op, b[:, :2], method=method).method.startswith(method)
+    hollow_ = sm.Toeplitz(torch.tensor([0.0, 1.0], dtype=W), torch.tensor([0.0, 1.0], dtype=W))
+    assert sm.solve(hollow_, b[:2], method="gohberg-semencul").method == "gko"
+
+
+def test_iterative() -> None:
+    r = maker("real64")
+    m = r(12, 12)
+    psd = sm.assume(sm.Dense(m @ m.mT + torch.eye(12, dtype=W)), psd=True)
+    b = r(12, 3)
+    for method in ("cg", "minres", "gmres", "lsmr"):
+        solution = sm.solve(psd, b, method=method)
+        assert (solution.method, solution.iterations > 0) == (method, True)
+        close(solution.x, 1e4 * psd.to_dense() / 1e4, b) if method != "lsmr" else None
+        assert float(solution.residual) < 1e-10
+    many = sm.assume(sm.Dense(psd.to_dense() * torch.tensor([1.0, 2.0])[:, None, None]), psd=True)
+    for method in ("cg", "gmres"):
+        x = sm.solve(many, b, method=method).x
+        torch.testing.assert_close(x, torch.linalg.solve(many.to_dense(), b), rtol=1e-8, atol=1e-8)
+    with pytest.raises(ValueError, match="lsmr runs in SciPy, for one operator on the CPU"):
+        sm.solve(many, b, method="lsmr")
+    with pytest.warns(sm.linalg.IllConditionedWarning, match="cg reached a relative residual"):
+        sm.solve(psd, b, method="cg", maxiter=2)
+    assert sm.solve(psd, 0 * b, method="cg").iterations == 0
+
+
+@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "lsmr", "levinson", "gko"])
+def test_gradients_by_the_adjoint(method: str) -> None:
+    r = maker("real64")
+    c, b = heavy(r, 5).requires_grad_(), r(5, 2).requires_grad_()
+
+    def apply(c: Tensor, b: Tensor) -> Tensor:
+        op = sm.assume(sm.Toeplitz(c), psd=True)
+        return sm.solve(op, b, method=method).x
+
+    assert torch.autograd.gradcheck(apply, (c, b), atol=1e-4, fast_mode=True)
+    if method in ("cg", "levinson"):
+        assert torch.autograd.gradgradcheck(apply, (c, b), atol=1e-4, fast_mode=True)
+
+
+# least squares ---------------------------------------------------------------------------------
+
+RECTANGULAR: dict[str, tuple[Callable[[Make], sm.LinearOperator], str]] = {
+    "tall": (lambda r: sm.Dense(r(7, 4)), "dense svd"),
+    "wide": (lambda r: sm.Dense(r(4, 7)), "dense svd"),
+    "deficient": (lambda r: sm.Dense(r(6, 2) @ r(2, 4)), "dense svd"),
+    "low rank": (lambda r: sm.LowRank(r(7, 2), r(2, 5)), "pseudoinverse"),
+    "blocks": (lambda r: sm.BlockDiagonal(r(3, 4, 2)), "pseudoinverse"),
+    "factor": (lambda r: sm.KroneckerSparse(r(2, 3, 2, 3)), "pseudoinverse"),
+    "kronecker": (lambda r: sm.kron(sm.Dense(r(3, 2)), sm.Diagonal(r(2))), "pseudoinverse"),
+    "direct sum": (lambda r: sm.direct_sum(sm.Dense(r(3, 2)), sm.Zero(1)), "pseudoinverse"),
+    "transposed": (lambda r: 2 * sm.LowRank(r(7, 2), r(2, 5)).T, "pseudoinverse"),
+    "unitary outside": (
+        lambda r: sm.DCT(6, norm="ortho") @ sm.Dense(r(6, 4)) @ sm.cyclic_shift(4),
+        "pseudoinverse",
+    ),
+    "toeplitz": (lambda r: sm.Toeplitz(r(7), r(4)), "dense svd"),
+}
+
+
+@pytest.mark.parametrize("name", RECTANGULAR)
+@pytest.mark.parametrize("kind", KINDS)
+def test_least_squares(name: str, kind: str) -> None:
+    make, method = RECTANGULAR[name]
+    op = make(maker(kind))
+    b = maker(kind, 1)(op.shape[0], 2)
+    want = torch.linalg.pinv(op.to_dense()) @ b
+    tol = 1e5 * torch.finfo(b.dtype).eps
+    solution = sm.solve(op, b)
+    assert solution.method == method
+    torch.testing.assert_close(solution.x, want, rtol=tol, atol=tol)
+    torch.testing.assert_close(sm.pinv(op) @ b, want, rtol=tol, atol=tol)
+    if kind != "real32":
+        x = sm.solve(op, b, method="lsmr").x
+        torch.testing.assert_close(x, want, rtol=1e-6, atol=1e-6)
+
+
+def test_pseudoinverse_of_square_operators() -> None:
+    r = maker("real64")
+    d = sm.Diagonal(torch.tensor([2.0, 0.0, 4.0], dtype=W))
+    assert sm.pinv(d).to_dense().diagonal().tolist() == [0.5, 0, 0.25]
+    c = sm.Circulant(torch.tensor([1.0, 1, 1, 1], dtype=W))
+    torch.testing.assert_close(sm.pinv(c).to_dense(), torch.linalg.pinv(c.to_dense()))
+    for op in (
+        sm.reversal(4),
+        sm.Hadamard(4),
+        sm.Zero(3),
+        0 * sm.Identity(3),
+        sm.Inverse(sm.Dense(r(3, 3))),
+    ):
+        dense = op.to_dense()
+        torch.testing.assert_close(sm.pinv(op).to_dense(), torch.linalg.pinv(dense))
+
+
+@pytest.mark.parametrize("method", ["dense", "lsmr"])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
+def test_gradients_of_least_squares(shape: tuple[int, int], method: str) -> None:
+    r = maker("real64")
+    w, b = r(*shape).requires_grad_(), r(shape[0], 2).requires_grad_()
+
+    def apply(w: Tensor, b: Tensor) -> Tensor:
+        return sm.solve(sm.Dense(w), b, method=method).x
+
+    assert torch.autograd.gradcheck(apply, (w, b), atol=1e-4, fast_mode=True)
+
+
+# what goes wrong -------------------------------------------------------------------------------
+
+
+def test_singular_systems_raise() -> None:
+    n = 4
+    b = torch.ones(n, dtype=W)
+    ones = torch.ones(n, dtype=W)
+    cases: list[tuple[sm.LinearOperator, str]] = [
+        (sm.Diagonal(torch.tensor([1.0, 0, 1, 1], dtype=W)), r"Diagonal\(4\) is singular.*pinv"),
+        (sm.Dense(torch.ones(n, n, dtype=W)), r"Dense\(4x4\) is singular, by dense lu"),
+        (sm.Zero(n), "all its entries are zero"),
+        (0 * sm.Identity(n), "the factor in front is zero"),
+        (sm.LowRank(ones[:, None], ones[None]), "its rank is at most 1 of 4"),
+        (sm.Dense(ones[:, None]) @ sm.Dense(ones[None]), "its rank is at most 1 of 4"),
+        (sm.BlockDiagonal(torch.ones(2, 2, 2, dtype=W)), "is singular"),
+        (sm.Circulant(ones), "singular|ill-conditioned"),
+        (sm.Toeplitz(ones, ones), "singular"),
+        (sm.kron(sm.Diagonal(ones[:2] * 0), sm.Identity(2)), "singular"),
+    ]
+    for op, message in cases:
+        with pytest.raises(sm.linalg.SingularError, match=message):
+            sm.solve(op, b)
+        with pytest.raises(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+            sm.solve(op, b)
+
+
+def test_ill_conditioned_systems_warn() -> None:
+    n = 14
+    i = torch.arange(1, n + 1, dtype=W)
+    hilbert = sm.Dense(1 / (i[:, None] + i - 1))
+    b = hilbert @ torch.ones(n, dtype=W)
+    with pytest.warns(sm.linalg.IllConditionedWarning, match=r"\|A\| \|A\^-1\| is about.*float64"):
+        solution = sm.solve(hilbert, b)
+    assert float(solution.residual) < 1e-10  # the residual alone would not tell
+    sm.solve(hilbert, b, check=False)
+    with pytest.warns(sm.linalg.IllConditionedWarning):
+        sm.solve(sm.Diagonal(torch.tensor([1.0, 1e-30])), torch.ones(2))
+
+
+def test_errors() -> None:
+    a = sm.Dense(torch.eye(3))
+    cases: list[tuple[Callable[[], object], type[Exception], str]] = [
+        (lambda: sm.inv(sm.Dense(torch.ones(2, 3))), ValueError, r"2x3, not square; sm.pinv"),
+        (lambda: sm.inv(torch.eye(2)), TypeError, r"Tensor is not an operator; wrap it: sm.Dense"),  # type: ignore[arg-type]
+        (lambda: sm.Inverse(sm.Zero(2, 3)), ValueError, "Inverse: .* not square"),
+        (lambda: sm.inv(0 * a), sm.linalg.SingularError, "is zero"),
+        (lambda: sm.solve(torch.eye(2), torch.ones(2)), TypeError, "not an operator"),  # type: ignore[arg-type]
+        (lambda: sm.pinv(torch.eye(2)), TypeError, "not an operator"),  # type: ignore[arg-type]
+        (lambda: sm.solve(a, torch.ones(4)), ValueError, r"has 3 rows, b has shape \(4,\)"),
+        (lambda: sm.solve(a, torch.ones(2, 4)), ValueError, r"for rows \(..., n\) pass b.mT"),
+        (lambda: sm.solve(a, torch.ones(3, dtype=torch.int64)), TypeError, r"b.to\(torch.float64"),
+        (lambda: sm.solve(a, torch.tensor(1.0)), ValueError, "at least 1 dim"),
+        (lambda: sm.solve(a, torch.ones(3), method="cholesky"), ValueError, "these do: dense lu, "),
+        (
+            lambda: sm.solve(sm.Dense(torch.ones(2, 3, 3)), torch.ones(4, 3, 1)),
+            ValueError,
+            r"batch \(2,\) of Dense\(3x3\) does not broadcast",
+        ),
+        (
+            lambda: sm.solve(sm.Dense(torch.ones(2, 3)), torch.ones(2), method="cg"),
+            ValueError,
+            "these do: pseudoinverse, dense, lsmr",
+        ),
+        (
+            lambda: sm.pinv(sm.Toeplitz(torch.ones(3000), torch.ones(3001))),
+            ValueError,
+            "more than 2048 a side to become dense; sm.solve",
+        ),
+        (lambda: torch.vmap(lambda x: sm.solve(a, x, method="gmres").x)(torch.ones(2, 3)),
+         RuntimeError, "gmres looks at numbers"),
+    ]  # fmt: skip
+    for call, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            call()
+
+
+def test_what_is_too_large_to_become_dense_is_iterated() -> None:
+    n = 2200
+    g = torch.Generator().manual_seed(0)
+    v = torch.randn(n, generator=g, dtype=W)
+    op = sm.Diagonal(v.abs() + 4) + sm.Circulant(heavy(lambda k: v[:k], n))
+    solution = sm.solve(op, v)
+    assert solution.method == "gmres"
+    assert float(solution.residual) < 1e-10
+
+
+def test_empty_systems() -> None:
+    for op in (sm.Dense(torch.ones(0, 0)), sm.Identity(0), sm.Toeplitz(torch.ones(0)), sm.DFT(0)):
+        assert sm.solve(op, torch.ones(0)).x.shape == (0,)
+        assert sm.solve(op, torch.ones(0, 2)).x.shape == (0, 2)
+
+
+def test_half_precision_is_solved_in_single() -> None:
+    r = maker("real32")
+    op = sm.Dense(regular(r, 5, 5).to(torch.bfloat16))
+    x = sm.solve(op, torch.ones(5, dtype=torch.bfloat16)).x
+    assert x.dtype == torch.bfloat16
+    assert sm.inv(op)(torch.ones(5, dtype=torch.bfloat16)).dtype == torch.bfloat16

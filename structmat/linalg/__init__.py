@@ -16,6 +16,7 @@ Each function is a rule by class (``functools.singledispatch``) that a class of 
 from structmat.linalg import (  # isort: skip
     direct as direct,
     low_rank as low_rank,
+    displacement as displacement,
     toeplitz as toeplitz,
 )
 from structmat.linalg.action import expm_multiply
@@ -27,6 +28,7 @@ from structmat.linalg.entries import Entries, entries_of
 from structmat.linalg.expm import expm, expm_of
 from structmat.linalg.inverse import Inverse, inv
 from structmat.linalg.norm import column_sums_of, frobenius_of, norm, spectral_of
+from structmat.linalg.pinv import pinv
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.linalg.singular import svdvals, svdvals_of
 from structmat.linalg.solve import solve
@@ -58,6 +60,7 @@ __all__ = [
     "inv",
     "logdet",
     "norm",
+    "pinv",
     "slogdet",
     "slogdet_of",
     "solve",

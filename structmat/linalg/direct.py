@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
+from structmat.compose import DirectSum, Kronecker, Product, Scaled
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.companion import Companion
@@ -194,11 +194,6 @@ def _joined(
 
 
 @structured.register
-def _(op: Transpose) -> Plan | None:
-    return structured(op.children[0]._transpose())
-
-
-@structured.register
 def _(op: Scaled) -> Plan | None:
     inner = structured(op.children[0])
     if inner is None:
@@ -208,7 +203,7 @@ def _(op: Scaled) -> Plan | None:
 
     def run(b: Tensor) -> Tensor:
         alpha = op.alpha
-        return inner.run(b / (alpha.to(b.dtype)[..., None, None] if op.tensors else alpha))
+        return inner.robust(b / (alpha.to(b.dtype)[..., None, None] if op.tensors else alpha))
 
     free = not op.tensors and op.alpha in (1, -1)
     mults = inner.each[0] + (0 if free else op.shape[0])
@@ -225,7 +220,7 @@ def _(op: Product) -> Plan | None:
 
     def run(b: Tensor) -> Tensor:
         for p in plans:
-            b = p.run(b)
+            b = p.robust(b)
         return b
 
     return _joined("product", plans, run)
@@ -244,7 +239,7 @@ def _(op: Kronecker) -> Plan | None:
         for p, size in zip(plans, sizes, strict=True):
             post = n // max(pre * size, 1)
             columns = b.reshape(*b.shape[:-2], pre, size, post * k).movedim(-2, -3)
-            x = p.run(columns.reshape(*b.shape[:-2], size, pre * post * k))
+            x = p.robust(columns.reshape(*b.shape[:-2], size, pre * post * k))
             x = x.reshape(*x.shape[:-1], pre, post * k).movedim(-3, -2)
             b = x.reshape(*x.shape[:-3], n, k)
             pre *= size
@@ -263,7 +258,7 @@ def _(op: DirectSum) -> Plan | None:
     sizes = [c.shape[0] for c in op.children]
 
     def run(b: Tensor) -> Tensor:
-        parts = [p.run(part) for p, part in zip(plans, b.split(sizes, -2), strict=True)]
+        parts = [p.robust(part) for p, part in zip(plans, b.split(sizes, -2), strict=True)]
         lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
         return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], -2)
 

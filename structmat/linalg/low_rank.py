@@ -64,7 +64,7 @@ def _(op: Sum) -> Plan | None:
             [t.expand(*lead, *t.shape[-2:]) for t in (left, b)],
             -1,
         )
-        solved = inner.run(both)
+        solved = inner.robust(both)
         au, ab = solved[..., :r], solved[..., r:]
         small = torch.eye(r, dtype=b.dtype, device=b.device) + right @ au
         return ab - au @ lu_solve(small, right @ ab)

@@ -16,9 +16,22 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 
-__all__ = ["Plan", "dense_plan", "described", "lu_solve", "plan", "solved", "structured", "wide"]
+__all__ = [
+    "Plan",
+    "alternatives",
+    "cast",
+    "dense_plan",
+    "described",
+    "folded",
+    "lu_solve",
+    "plan",
+    "solved",
+    "structured",
+    "wide",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class Plan:
         setup: operations that the columns share, such as a factorisation.
         densified: side of the largest matrix that is made dense although it is not stored so.
         refine: whether one step of iterative refinement pays.
+        fallback: what to do where ``run`` raises :class:`SingularError` although A is regular.
     """
 
     name: str
@@ -40,6 +54,16 @@ class Plan:
     setup: int = 0
     densified: int = 0
     refine: bool = False
+    fallback: Plan | None = None
+
+    def robust(self, b: Tensor) -> Tensor:
+        """``run``, or what stands in for it where its numbers do not allow it."""
+        if self.fallback is None:
+            return self.run(b)
+        try:
+            return self.run(b)
+        except SingularError:
+            return self.fallback.run(b)
 
 
 def described(how: str, names: Iterable[str]) -> str:
@@ -71,6 +95,19 @@ def structured(op: LinearOperator) -> Plan | None:
     return None
 
 
+@singledispatch
+def alternatives(op: LinearOperator) -> list[Plan]:
+    """Every structured method of a square ``op``; which one is cheaper depends on the columns."""
+    found = structured(op)
+    return [] if found is None else [found]
+
+
+def cast(op: LinearOperator, b: Tensor) -> LinearOperator:
+    """The operator in the precision of b, real if it is real."""
+    dtype = b.dtype if op.dtype.is_complex else b.real.dtype
+    return op if op.dtype == dtype else op.to(dtype)
+
+
 def dense_plan(op: LinearOperator) -> Plan:
     """LU factorisation of the dense matrix."""
     n = op.shape[0]
@@ -87,26 +124,30 @@ def plan(op: LinearOperator) -> Plan:
 
 
 def solved(op: LinearOperator, b: Tensor, how: Plan) -> Tensor:
-    """op^-1 b by ``how``, for b (..., n, k) whose leading dimensions broadcast with the batch.
-
-    Dimensions of b that are no batch of the operator become columns: one factorisation serves all.
-    """
-    batch = op.batch_shape
+    """op^-1 b by ``how``, for b (..., n, k) whose leading dimensions broadcast with the batch."""
     strong = op.strong_dtype
     out = b.dtype if strong is None else torch.promote_types(b.dtype, strong)
-    b = b.to(wide(out))
-    n, k = b.shape[-2:]
-    extra = b.shape[: max(b.ndim - 2 - len(batch), 0)]
-    if extra:
-        lead = b.shape[len(extra) : -2]
-        many = math.prod(extra)
-        columns = b.reshape(many, *lead, n, k).movedim(0, -2)
-        x = _with_refinement(op, how, columns.reshape(*lead, n, many * k))
-        x = x.reshape(*x.shape[:-1], many, k).movedim(-2, 0)
-        return x.reshape(*extra, *x.shape[1:]).to(out)
-    return _with_refinement(op, how, b).to(out)
+
+    def run(b: Tensor) -> Tensor:
+        if b.numel() == 0:  # FFT libraries refuse to do nothing
+            lead = torch.broadcast_shapes(op.batch_shape, b.shape[:-2])
+            return b.expand(*lead, *b.shape[-2:])
+        x = how.robust(b)
+        return x + how.robust(b - op @ x) if how.refine else x
+
+    return folded(op, b.to(wide(out)), run).to(out)
 
 
-def _with_refinement(op: LinearOperator, how: Plan, b: Tensor) -> Tensor:
-    x = how.run(b)
-    return x + how.run(b - op @ x) if how.refine else x
+def folded(op: LinearOperator, b: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """``run`` on columns: dimensions of b that are no batch of the operator become columns.
+
+    One factorisation, one iteration, serves all.
+    """
+    many = b.shape[: max(b.ndim - 2 - len(op.batch_shape), 0)]
+    if not many:
+        return run(b)
+    lead, k, count = b.shape[len(many) : -2], b.shape[-1], math.prod(many)
+    columns = b.reshape(count, *lead, *b.shape[-2:]).movedim(0, -2)
+    x = run(columns.reshape(*lead, b.shape[-2], count * k))
+    x = x.reshape(*x.shape[:-1], count, k).movedim(-2, 0)
+    return x.reshape(*many, *x.shape[1:])

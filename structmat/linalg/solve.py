@@ -1,8 +1,4 @@
-"""solve: A x = b by the method that the structure of A offers.
-
-1. a structured direct method (:mod:`structmat.linalg.plan`), of A or of ``A.simplify()``;
-2. else LU factorisation of the dense matrix, up to ``DENSE`` rows;
-3. else an iterative method.
+"""solve: A x = b by the method that the structure of A offers (:mod:`structmat.linalg.choose`).
 
 The method that ran is named in the result. Every solve computes the residual. A direct method also
 solves for two random columns v, which share the factorisation: |A v| and |A^-1 v| estimate the
@@ -12,23 +8,23 @@ product bounds how much rounding may have been amplified.
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from structmat.linalg.inverse import need_square
-from structmat.linalg.plan import Plan, dense_plan, solved, structured, wide
+from structmat.linalg.choose import choose, choose_least
+from structmat.linalg.implicit import plain
+from structmat.linalg.iterative import Run, iterate
+from structmat.linalg.plan import Plan, solved, wide
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.operator import LinearOperator, as_tensor
 
-__all__ = ["DENSE", "solve"]
-
-DENSE = 2048
-"""The largest matrix that becomes dense without being asked for."""
+__all__ = ["solve"]
 
 PROBES = 2
 
@@ -44,12 +40,15 @@ def solve(
 ) -> Solution:
     """The solution of A x = b, differentiable in b and in the tensors of A.
 
+    Where A is not square, the least-squares solution of smallest norm, whose residual is what it
+    is.
+
     Args:
-        A: a square operator, or a batch of them.
+        A: an operator, or a batch of them.
         b: right-hand side as in ``A @ x = b``: (n,), or columns (..., n, k) whose leading
             dimensions broadcast with the batch of A.
-        method: by default the structured method of A; a name forces a method, ``"dense"`` an LU
-            factorisation of the dense matrix.
+        method: by default what the structure of A offers; a name forces a method: ``"dense"``, an
+            iterative one, or one of the structure, as the result names it.
         tol: relative residual at which an iterative method stops.
         maxiter: the most iterations of an iterative method.
         check: look at the numbers: raise where A is singular, warn where it is ill-conditioned.
@@ -59,7 +58,7 @@ def solve(
 
     Raises:
         TypeError: A is not an operator, or b is integer.
-        ValueError: A is not square, b does not fit, or the method does not serve A.
+        ValueError: b does not fit, or the method does not serve A.
         SingularError: A is singular.
 
     Warns:
@@ -72,28 +71,52 @@ def solve(
         >>> solution.x, solution.method
         (tensor([1., 1., 1.]), 'woodbury (diagonal)')
     """
-    need_square("solve", A)
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"solve: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
     b = as_tensor(b, "solve: b", 1, allow_integer=True)
     _check_right_hand_side(A, b)
     vector = b.ndim == 1
     strong = A.strong_dtype
-    b = b.to(b.dtype if strong is None else torch.promote_types(b.dtype, strong))
-    columns = b.unsqueeze(-1) if vector else b
-    how = _choose(A, method)
-    looks = check and not _traced(columns, A)
-    n, k = columns.shape[-2:]
-    probe = looks and n > 0
-    full = torch.cat([columns, _probes(columns)], -1) if probe else columns
-    try:
-        x = solved(A, full, how)
-    except LinAlgError as e:
-        why = e if isinstance(e, SingularError) else f"{A._label()} is singular, by {how.name}: {e}"
-        raise SingularError(f"solve: {why}") from None
-    x, reached = x[..., :k], x[..., k:]
-    residual = _residual(A, x.detach(), columns.detach())
-    if probe:
-        _judge(A, how.name, x, residual, _condition(A, full[..., k:], reached))
+    out = b.dtype if strong is None else torch.promote_types(b.dtype, strong)
+    columns = (b.unsqueeze(-1) if vector else b).to(out)
+    check = check and plain(columns, A)
+    square = A.shape[0] == A.shape[1]
+    how = (choose if square else choose_least)(A, method, columns.shape[-1])
+    if isinstance(how, str):
+        run = Run.of(A, how, out, tol, maxiter)
+        x = iterate(A, columns, run)
+        residual = _residual(A, x.detach(), columns.detach())
+        if check:
+            _converged(A, run, residual)
+        return Solution(x.squeeze(-1) if vector else x, how, residual, run.iterations)
+    while True:
+        try:
+            x, residual = _direct(A, columns, how, check)
+            break
+        except LinAlgError as e:
+            if how.fallback is None:
+                raise SingularError(f"solve: {_why(A, how.name, e)}") from None
+            how = how.fallback
     return Solution(x.squeeze(-1) if vector else x, how.name, residual)
+
+
+def _why(A: LinearOperator, name: str, e: Exception) -> str:
+    return str(e) if isinstance(e, SingularError) else f"{A._label()} is singular, by {name}: {e}"
+
+
+def _direct(A: LinearOperator, b: Tensor, how: Plan, check: bool) -> tuple[Tensor, Tensor]:
+    """The solution and its residual; ``check`` raises and warns where the numbers are bad."""
+    k = b.shape[-1]
+    probe = check and A.shape[0] == A.shape[1] > 0
+    full = torch.cat([b, _probes(b)], -1) if probe else b
+    x = solved(A, full, replace(how, fallback=None))
+    x, reached = x[..., :k], x[..., k:]
+    residual = _residual(A, x.detach(), b.detach())
+    if check:
+        _finite(A, how.name, x)
+    if probe:
+        _judge(A, how, x, residual, _condition(A, full[..., k:], reached))
+    return x, residual
 
 
 def _check_right_hand_side(A: LinearOperator, b: Tensor) -> None:
@@ -116,27 +139,6 @@ def _check_right_hand_side(A: LinearOperator, b: Tensor) -> None:
                 f"solve: the batch {A.batch_shape} of {A._label()} does not broadcast with the "
                 f"leading dimensions {tuple(b.shape[:-2])} of b"
             ) from None
-
-
-def _choose(A: LinearOperator, method: str | None) -> Plan:
-    direct = structured(A)
-    if method is None:
-        return direct or dense_plan(A)
-    if method in ("dense", "dense lu"):
-        return dense_plan(A)
-    if direct is not None and method in (direct.name, direct.name.split(" (")[0]):
-        return direct
-    serve = ["dense", *([direct.name.split(" (")[0]] if direct is not None else [])]
-    raise ValueError(
-        f"solve: method {method!r} does not serve {A._label()}; these do: {', '.join(serve)}"
-    )
-
-
-def _traced(b: Tensor, A: LinearOperator) -> bool:
-    """Whether numbers cannot be looked at: inside a transform of torch, or while it traces."""
-    return is_in_torch_dispatch_mode() or any(
-        torch._C._functorch.is_functorch_wrapped_tensor(t) for t in (b, *A._all_tensors())
-    )
 
 
 def _probes(b: Tensor) -> Tensor:
@@ -163,26 +165,51 @@ def _condition(A: LinearOperator, v: Tensor, x: Tensor) -> float:
         return float((norm * inverse).max()) / PROBES if norm.numel() else 1.0
 
 
-def _judge(A: LinearOperator, name: str, x: Tensor, residual: Tensor, condition: float) -> None:
-    """Raise or warn where the numbers are bad."""
+def _finite(A: LinearOperator, name: str, x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise SingularError(
-            f"solve: {A._label()} is singular, by {name}: the solution is not finite; "
+            f"{A._label()} is singular, by {name}: the solution is not finite; "
             "sm.pinv(A) @ b is the least-squares solution of smallest norm"
         )
+
+
+def _judge(A: LinearOperator, how: Plan, x: Tensor, residual: Tensor, condition: float) -> None:
+    """Warn where the numbers are bad, or raise where another method may do better."""
     eps = torch.finfo(x.dtype).eps
-    if condition * eps > 1e-2:
+    left = float(residual)
+    bad = not condition * torch.finfo(wide(x.dtype)).eps <= 1e-2
+    if (bad or left > eps**0.5) and how.fallback is not None:
+        raise SingularError(f"{A._label()}: {how.name} lost the digits")
+    if bad:
         warnings.warn(
             f"solve: {A._label()} is ill-conditioned: |A| |A^-1| is about {condition:.1e} in "
-            f"{x.dtype}, the relative residual {float(residual):.1e} by {name}; use float64, "
+            f"{x.dtype}, the relative residual {left:.1e} by {how.name}; use float64, "
             "scale or regularise A, or pass check=False",
             IllConditionedWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    elif float(residual) > eps**0.5:
+    elif left > eps**0.5:
         warnings.warn(
-            f"solve: {name} left a relative residual of {float(residual):.1e} with {A._label()}; "
+            f"solve: {how.name} left a relative residual of {left:.1e} with {A._label()}; "
             "method='dense' is the stabler way, check=False accepts it",
+            IllConditionedWarning,
+            stacklevel=4,
+        )
+
+
+def _converged(A: LinearOperator, run: Run, residual: Tensor) -> None:
+    """Raise or warn where an iterative method did not arrive; lsmr knows no residual to reach."""
+    left = float(residual)
+    if not math.isfinite(left):
+        raise SingularError(
+            f"solve: {run.method} broke down on {A._label()}: it is singular, or not what the "
+            "method needs; use method='gmres' or 'dense'"
+        )
+    if left > 100 * run.tol and run.method != "lsmr":
+        warnings.warn(
+            f"solve: {run.method} reached a relative residual of {left:.1e} with {A._label()} in "
+            f"{run.iterations} iterations, not {run.tol:.1e}; raise maxiter or tol, precondition "
+            "A, or use method='dense'",
             IllConditionedWarning,
             stacklevel=3,
         )

@@ -1,0 +1,112 @@
+"""Solvers that torch cannot or should not look into, made differentiable by the adjoint system.
+
+For x = A^-1 b and a cotangent g of x, with the adjoint solution l = A^-H g,
+
+    gradient in b: l          gradient in the tensors of A: that of A -> A x, at the cotangent -l
+
+(Giles, Collected matrix derivative results, 2008). The solver runs without a graph, so memory does
+not grow with its steps; the adjoint system goes through the same solver, and so do derivatives of
+any order. For x = A^+ b, a least-squares or least-norm solution of full rank, with l = A^+H g,
+r = b - A x, z = A^+H x (Golub and Pereyra, The differentiation of pseudo-inverses, 1973)
+
+    gradient in b: l          in A: A -> A x at -l, A -> A^H r at A^+ l, A -> A^H z at g - A^H l
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from structmat.operator import LinearOperator
+
+__all__ = ["adjoint", "implicitly", "plain"]
+
+Solver = Callable[[LinearOperator, Tensor], Tensor]
+"""(A, columns b (..., m, k)) to x (..., n, k)."""
+
+
+def plain(*values: Tensor | LinearOperator) -> bool:
+    """Whether numbers may be looked at: not inside torch's transforms, nor while it traces."""
+    if is_in_torch_dispatch_mode() or torch.compiler.is_compiling():
+        return False
+    tensors = [
+        t for v in values for t in (v._all_tensors() if isinstance(v, LinearOperator) else [v])
+    ]
+    return not any(torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_meta for t in tensors)
+
+
+def adjoint(op: LinearOperator) -> LinearOperator:
+    """A^H, with the transpose pushed into the leaf."""
+    return op.conj()._transpose()
+
+
+def implicitly(op: LinearOperator, b: Tensor, solver: Solver, least: bool = False) -> Tensor:
+    """What ``solver`` returns, differentiable in b and in the tensors of the operator.
+
+    Args:
+        op: A; its tensors have the dtype of b.
+        b: columns (..., m, k).
+        solver: may look at numbers and call other libraries, where :func:`plain` says so.
+        least: whether it returns A^+ b instead of A^-1 b.
+    """
+    lead = torch.broadcast_shapes(op.batch_shape, b.shape[:-2])
+    leaves, spec = pytree.tree_flatten(op)
+    b = b.expand(*lead, *b.shape[-2:])
+    out: Tensor = _Implicit.apply(solver, spec, least, b, *leaves)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Implicit(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(solver: Solver, spec: Any, least: bool, b: Tensor, *leaves: Tensor) -> Tensor:
+        return solver(pytree.tree_unflatten(leaves, spec), b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.solver, ctx.spec, ctx.least, b, *leaves = inputs
+        ctx.save_for_backward(output, b, *leaves)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, b, *leaves = ctx.saved_tensors
+        needed = [i for i, wanted in enumerate(ctx.needs_input_grad[4:]) if wanted]
+
+        def rebuilt(*some: Tensor) -> LinearOperator:
+            new = list(leaves)
+            for i, t in zip(needed, some, strict=True):
+                new[i] = t
+            return pytree.tree_unflatten(new, ctx.spec)  # type: ignore[no-any-return]
+
+        op = rebuilt(*(leaves[i] for i in needed))
+        turned = adjoint(op)
+        l = implicitly(turned, g, ctx.solver, ctx.least)
+        terms = [(lambda a: a @ x, -l)]
+        if ctx.least and needed:
+            r = b - op @ x
+            z = implicitly(turned, x, ctx.solver, True)
+            terms.append((lambda a: adjoint(a) @ r, implicitly(op, l, ctx.solver, True)))
+            terms.append((lambda a: adjoint(a) @ z, g - turned @ l))
+        found: list[Tensor | None] = [None] * len(leaves)
+        for make, at in terms if needed else []:
+            pull = _pull(make, rebuilt, [leaves[i] for i in needed])
+            for i, t in zip(needed, pull(at), strict=True):
+                old = found[i]
+                found[i] = t if old is None else old + t
+        return (None, None, None, l, *found)
+
+
+def _pull(
+    make: Callable[[LinearOperator], Tensor],
+    rebuilt: Callable[..., LinearOperator],
+    leaves: list[Tensor],
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Cotangents of ``make(A)`` to those of the tensors of A."""
+    found: Any = torch.func.vjp(lambda *some: make(rebuilt(*some)), *leaves)
+    return found[1]  # type: ignore[no-any-return]
