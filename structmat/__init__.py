@@ -4,7 +4,7 @@ Write a matrix as an expression of fast factors, simplify it, know its cost, pro
 onto a structure with a certificate, and compile it to fused kernels with a backward pass.
 """
 
-from structmat import interop, linalg, sized, testing
+from structmat import interop, linalg, nn, sized, testing
 from structmat._version import __version__
 from structmat.compose import (
     Block,
@@ -167,6 +167,7 @@ __all__ = [
     "kron_sum",
     "linalg",
     "logdet",
+    "nn",
     "norm",
     "pinv",
     "project",

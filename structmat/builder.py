@@ -140,7 +140,8 @@ class Eager:
         """See :class:`Builder`; a tensor alpha has the operator's batch shape."""
         if isinstance(alpha, Tensor):
             x, alpha = _promoted(x, alpha)
-            return x * alpha[..., None, None]
+            # a single number keeps no dimensions: it may then be on the cpu while x is not
+            return x * (alpha[..., None, None] if alpha.ndim else alpha)
         return x * alpha
 
     def add(self, xs: Sequence[Tensor]) -> Tensor:

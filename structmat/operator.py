@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from structmat.builder import Builder, Counting, Eager
 from structmat.cost import Cost
 from structmat.sizes import has_symbols, tidy
+from structmat.static import from_json, to_json
 from structmat.views import Views
 
 __all__ = ["LinearOperator", "Structure", "as_tensor", "from_spec"]
@@ -91,6 +92,8 @@ class LinearOperator(Views):
             _flatten,
             _unflatten,
             serialized_type_name=f"structmat.{cls.__name__}",
+            to_dumpable_context=_dump_context,
+            from_dumpable_context=_load_context,
             flatten_with_keys_fn=_flatten_with_keys,
         )
 
@@ -154,6 +157,13 @@ class LinearOperator(Views):
     def _transpose(self) -> LinearOperator:
         raise NotImplementedError
 
+    def _zeros(self, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Zeros to write entries of tensors into: mapped by torch.vmap where a tensor is."""
+        seed = torch.zeros((), dtype=dtype, device=device)
+        for t in self._all_tensors():
+            seed = seed + t.new_zeros((), dtype=dtype, device=device)
+        return seed.new_zeros(shape)
+
     def _label(self) -> str:
         m, n = self.shape
         return f"{type(self).__name__}({m}x{n})"
@@ -190,6 +200,10 @@ class LinearOperator(Views):
     @property
     def strong_dtype(self) -> torch.dtype | None:
         """The dtype that takes part in promotion; None for an operator that has no numbers."""
+        return self._parts_dtype()
+
+    def _parts_dtype(self) -> torch.dtype | None:
+        """What the parts promote to; torch.compile cannot follow ``super().strong_dtype``."""
         found: torch.dtype | None = self.static.get("dtype")
         for t in self.tensors.values():
             found = t.dtype if found is None else torch.promote_types(found, t.dtype)
@@ -207,9 +221,23 @@ class LinearOperator(Views):
     @property
     def device(self) -> torch.device:
         """The device of the tensors (cpu where there are none)."""
+        return self._placed() or torch.device("cpu")
+
+    def _placed(self) -> torch.device | None:
+        """The device that the tensors need; a single number may stay on the cpu, as in torch."""
         for t in self._all_tensors():
-            return t.device
-        return torch.device("cpu")
+            if t.ndim or t.device.type != "cpu":
+                return t.device
+        return None
+
+    def _check_device(self, device: torch.device, what: str) -> None:
+        """Raise where a tensor is on another device than ``what``."""
+        for t in self._all_tensors():
+            if t.device != device and (t.ndim or t.device.type != "cpu"):
+                raise ValueError(
+                    f"{self._label()}: a tensor of shape {tuple(t.shape)} is on {t.device}, {what} "
+                    f"on {device}; move one of them: A.to({str(device)!r}), x.to({str(t.device)!r})"
+                )
 
     def _all_tensors(self) -> Iterator[Tensor]:
         yield from self.tensors.values()
@@ -250,28 +278,10 @@ class LinearOperator(Views):
 
     def spec(self) -> dict[str, Any]:
         """The structure as JSON-able data; :func:`structmat.operator.from_spec` reads it back."""
-        from structmat.gather import Gather
-        from structmat.index import IndexMap
-        from structmat.pattern import Pattern
-
-        static = {}
-        for k, v in self.static.items():
-            if isinstance(v, IndexMap):
-                v = {"index": v.array().tolist()}
-            elif isinstance(v, Pattern):
-                v = {"pattern": v.data()}
-            elif isinstance(v, Gather):
-                run = v.run and [v.run.start, v.run.stop, v.run.step]
-                v = {"gather": run or v.array().tolist(), "run": bool(run), "of": v.size}
-            elif isinstance(v, torch.dtype):
-                v = {"dtype": str(v).removeprefix("torch.")}
-            elif isinstance(v, complex):
-                v = {"complex": [v.real, v.imag]}
-            static[k] = v
         return {
             "kind": type(self).__name__,
             **({"assumed": sorted(self.assumed)} if self.assumed else {}),
-            "static": static,
+            "static": to_json(self.static),
             "tensors": {
                 k: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
                 for k, t in self.tensors.items()
@@ -296,6 +306,7 @@ class LinearOperator(Views):
         n, batch = self.shape[1], self.batch_shape
         if has_symbols(n):
             self._require_numbers()
+        self._check_device(x.device, "x is")
         if not (x.is_floating_point() or x.is_complex()):
             raise TypeError(
                 f"{self._label()}: x is {x.dtype}; structured products need floating point: "
@@ -352,7 +363,7 @@ class LinearOperator(Views):
 
     def __rmatmul__(self, other: Any) -> Tensor:
         x = as_tensor(other, "x", allow_integer=True)
-        return self.T(x) if x.ndim == 1 else (self.T @ x.mT).mT
+        return self.T(x) if x.ndim == 1 else self.T.__matmul__(x.mT).mT
 
     # algebra -----------------------------------------------------------------------------------
 
@@ -364,7 +375,8 @@ class LinearOperator(Views):
         return self._refuse(other, "+")
 
     def __radd__(self, other: Any) -> LinearOperator:
-        return self._refuse(other, "+")
+        start = isinstance(other, int) and other == 0  # where sum(operators) begins
+        return self if start else self._refuse(other, "+")
 
     def _refuse(self, other: Any, sign: str) -> LinearOperator:
         """What is no operator does not add: a number could mean alpha I or alpha everywhere."""
@@ -509,6 +521,7 @@ class LinearOperator(Views):
 
     def to_dense(self) -> Tensor:
         """The matrix as a tensor of shape batch_shape + (m, n)."""
+        self._check_device(self.device, "others are")
         out = self._dense(self.dtype, self.device)
         return out.expand(*self.batch_shape, *self.shape) if self.batch_shape else out
 
@@ -517,6 +530,15 @@ class LinearOperator(Views):
         return out if dtype is None else out.astype(dtype)
 
     __array_ufunc__ = None  # numpy defers to our operators
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """torch's functions on operators, see :mod:`structmat.torch_function`."""
+        from structmat.torch_function import call
+
+        return call(func, args, kwargs or {})
 
     def to(self, *args: Any, **kwargs: Any) -> LinearOperator:
         """Move or cast every tensor, as ``Tensor.to``; shared tensors stay shared.
@@ -602,9 +624,22 @@ def _unflatten(values: Any, context: Any) -> LinearOperator:
     return new._assuming(assumed)
 
 
+def _dump_context(context: Any) -> Any:
+    """The context as JSON-able data, for ``torch.export.save``."""
+    cls, names, children, static, assumed = context
+    return [cls.__name__, names, children, to_json(dict(static)), sorted(assumed)]
+
+
+def _load_context(data: Any) -> Any:
+    kind, names, children, static, assumed = data
+    static = tuple(from_json(static).items())
+    return REGISTRY[kind], tuple(names), children, static, frozenset(assumed)
+
+
 def _flatten_with_keys(op: LinearOperator) -> tuple[list[Any], Any]:
     values, context = _flatten(op)
-    names = [*op.tensors, *(str(i) for i in range(len(op.children)))]
+    # attribute paths are Python: torch.export evaluates them
+    names = [*op.tensors, *(f"child{i}" for i in range(len(op.children)))]
     return [(pytree.GetAttrKey(k), v) for k, v in zip(names, values, strict=True)], context
 
 
@@ -668,10 +703,6 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
     Raises:
         ValueError: unknown class, missing tensor, or parts that do not fit.
     """
-    from structmat.gather import Gather
-    from structmat.index import recognise
-    from structmat.pattern import Pattern
-
     kind = spec["kind"]
     if kind not in REGISTRY:
         raise ValueError(f"unknown operator class {kind!r}; this file needs a newer structmat")
@@ -690,20 +721,7 @@ def from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearO
         prefix = f"{i}."
         inner = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
         children.append(from_spec(child, inner))
-    static: dict[str, Any] = {}
-    for k, v in spec["static"].items():
-        if isinstance(v, dict) and "index" in v:
-            v = recognise(np.asarray(v["index"], dtype=np.int64))
-        elif isinstance(v, dict) and "pattern" in v:
-            v = Pattern.of(**v["pattern"])
-        elif isinstance(v, dict) and "gather" in v:
-            v = Gather.of(range(*v["gather"]) if v["run"] else v["gather"], v["of"])
-        elif isinstance(v, dict) and "dtype" in v:
-            v = getattr(torch, v["dtype"])
-        elif isinstance(v, dict) and "complex" in v:
-            v = complex(*v["complex"])
-        static[k] = tuple(v) if isinstance(v, list) else v
     new = object.__new__(REGISTRY[kind])
-    new._init(own, children, static)
+    new._init(own, children, from_json(spec["static"]))
     new._check()
     return new._assuming(frozenset(map(str, spec.get("assumed", ()))))

@@ -26,6 +26,16 @@ def _operands(name: str, ops: tuple[Any, ...], flatten: type | None = None) -> l
         # what is assumed about a nested sum is not true of its terms: it stays one term
         flat = flatten is not None and isinstance(op, flatten) and not op.assumed
         out.extend(op.children if flat else [op])
+    first, placed = ops[0], None
+    for op in ops:
+        device = op._placed()
+        if placed is None:
+            first, placed = op, device
+        elif device is not None and device != placed:
+            raise ValueError(
+                f"{name}: {first._label()} on {placed} and {op._label()} on {device} cannot act "
+                "together; move one: A.to(device)"
+            )
     return out
 
 
@@ -166,7 +176,7 @@ class Scaled(LinearOperator):
     @property
     def strong_dtype(self) -> torch.dtype | None:
         """As for every operator; a complex number makes a real operator complex."""
-        found = super().strong_dtype
+        found = self._parts_dtype()
         if isinstance(self.alpha, complex) and (found is None or not found.is_complex):
             return (found or torch.get_default_dtype()).to_complex()
         return found
@@ -180,7 +190,8 @@ class Scaled(LinearOperator):
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         out = self.children[0]._dense(dtype, device)
         if isinstance(self.alpha, Tensor):
-            return out * self.alpha.to(dtype)[..., None, None]
+            alpha = self.alpha.to(dtype)
+            return out * (alpha[..., None, None] if alpha.ndim else alpha)
         return torch.mul(out, self.alpha)
 
     def _transpose(self) -> LinearOperator:
@@ -335,7 +346,7 @@ class DirectSum(LinearOperator):
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         blocks = [c._dense(dtype, device) for c in self.children]
         lead = torch.broadcast_shapes(*(b.shape[:-2] for b in blocks))
-        out = torch.zeros(*lead, *self.shape, dtype=dtype, device=device)
+        out = self._zeros(*lead, *self.shape, dtype=dtype, device=device)
         i = j = 0
         for b in blocks:
             out[..., i : i + b.shape[-2], j : j + b.shape[-1]] = b

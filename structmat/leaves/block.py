@@ -63,7 +63,7 @@ class KroneckerSparse(LinearOperator):
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         a, b, c, d = self.pattern
         lead = self.values.shape[:-4]
-        out = torch.zeros(*lead, a, b, d, a, c, d, dtype=dtype, device=device)
+        out = self._zeros(*lead, a, b, d, a, c, d, dtype=dtype, device=device)
         for i in range(a):
             for k in range(d):
                 out[..., i, :, k, i, :, k] = self.values[..., i, :, :, k].to(dtype)
@@ -134,7 +134,7 @@ class BlockDiagonal(LinearOperator):
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         k, q, p = self.blocks.shape[-3:]
-        out = torch.zeros(*self.blocks.shape[:-3], k * q, k * p, dtype=dtype, device=device)
+        out = self._zeros(*self.blocks.shape[:-3], k * q, k * p, dtype=dtype, device=device)
         for i in range(k):
             out[..., i * q : (i + 1) * q, i * p : (i + 1) * p] = self.blocks[..., i, :, :]
         return out

@@ -88,7 +88,7 @@ class Butterfly(LinearOperator):
         lead = self.twiddle.shape[:-4]
         stages = []
         for t in range(self.twiddle.shape[-4]):
-            stage = torch.zeros(*lead, n, n, dtype=dtype, device=device)
+            stage = self._zeros(*lead, n, n, dtype=dtype, device=device)
             for pair in range(n // 2):
                 block, offset = divmod(pair, 1 << t)
                 lo = block * (2 << t) + offset

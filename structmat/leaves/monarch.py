@@ -89,7 +89,7 @@ class Monarch(LinearOperator):
         k, q, p = self.right.shape[-3:]
         left, right = self.left.to(dtype), self.right.to(dtype)
         lead = torch.broadcast_shapes(left.shape[:-3], right.shape[:-3])
-        out = torch.zeros(*lead, s, l, k, p, dtype=dtype, device=device)
+        out = self._zeros(*lead, s, l, k, p, dtype=dtype, device=device)
         for t in range(k * q):
             block, column = t % l, t // l  # the middle position t is (r, l) on the left side
             outer = left[..., block, :, column, None] * right[..., t // q, t % q, None, :]

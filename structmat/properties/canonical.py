@@ -28,7 +28,7 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.monarch import Monarch
 from structmat.operator import LinearOperator
-from structmat.properties.band import is_diagonal
+from structmat.properties.band import bandwidth
 from structmat.properties.leaves import hermitian_leaf, real_leaf, symmetric_leaf
 from structmat.properties.place import place, stored
 
@@ -144,7 +144,7 @@ class Canon:
         run: list[Key] = []
         for atom in found.atoms:
             key = self.form(atom.op, atom.t, atom.c)
-            if atom.op.shape[0] == atom.op.shape[1] and is_diagonal(atom.op):
+            if atom.op.shape[0] == atom.op.shape[1] and bandwidth(atom.op) == (0, 0):
                 run.append(key)
                 continue
             keys += [_unordered(run)] * bool(run) + [key]

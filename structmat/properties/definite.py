@@ -42,13 +42,12 @@ def is_psd(op: LinearOperator) -> bool | None:
     m, n = op.shape
     if m != n or m == 0 or "psd" in op.assumed:
         return m == n
-    if is_hermitian(op) is False:
-        return False
     if (known := psd(op)) is not None:
         return known
-    if unitary_scale(op) and is_diagonal(op) is False:
-        return False
-    return True if _square(op) else None
+    if _square(op):
+        return True
+    no = (unitary_scale(op) and is_diagonal(op) is False) or is_hermitian(op) is False
+    return False if no else None
 
 
 @singledispatch

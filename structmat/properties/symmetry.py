@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from structmat.compose import DirectSum, Scaled, Sum, Transpose
 from structmat.operator import LinearOperator
-from structmat.properties.band import is_diagonal
+from structmat.properties.band import bandwidth
 from structmat.properties.canonical import Canon
 from structmat.properties.leaves import hermitian_leaf, real_leaf, symmetric_leaf
 from structmat.properties.logic import both, subspace
@@ -44,7 +44,7 @@ def is_symmetric(op: LinearOperator) -> bool | None:
         return True
     if (known := symmetric_leaf(op)) is not None:
         return known
-    if is_diagonal(op) or _unchanged(op, t=True):
+    if bandwidth(op) == (0, 0) or _unchanged(op, t=True):
         return True
     return _below(op, is_symmetric)
 
