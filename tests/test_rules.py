@@ -177,7 +177,7 @@ CASES: list[tuple[str, sm.LinearOperator, str]] = [
     ("strides compose", P @ sm.stride_permutation(12, 4), "Identity(12)"),
     ("bit reversal twice", sm.bit_reversal(8) ** 2, "Identity(8)"),
     ("shift and back", sm.cyclic_shift(5, 2) @ sm.cyclic_shift(5, -2), "Identity(5)"),
-    ("conjugated diagonal", P.T @ D @ E @ P @ P.T, f"{P.T.simplify()._label()} @ Diagonal(12)"),
+    ("conjugated diagonal", P.T @ D @ E @ P @ P.T, f"Diagonal(12) @ {P.T.simplify()._label()}"),
     ("diagonal through permutation", D @ Q @ W, f"{Q._label()} @ Dense(12x12)"),
     ("diagonal into dense", D @ W @ E, "Dense(12x12)"),
     ("diagonal into blocks", D @ B @ E, "BlockDiagonal(3 of 4x4)"),

@@ -11,6 +11,7 @@ from structmat.rules import (  # isort: skip
     diagonals as diagonals,
     blocks as blocks,
     monarch as monarch,
+    chains as chains,
     low_rank as low_rank,
     dense as dense,
     sums as sums,

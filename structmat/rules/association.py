@@ -26,7 +26,7 @@ order in which an interval is multiplied out follows from the chain program prop
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from structmat.compose import Product, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
-from structmat.leaves.butterfly import Butterfly
+from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.monarch import Monarch
@@ -43,7 +43,7 @@ from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import mul, promoted, strong
 from structmat.rules.blocks import chained, leaf_of, values_of
-from structmat.rules.measure import Measurer, Weigher
+from structmat.rules.measure import Measurer, Weigher, memory
 from structmat.rules.table import rule
 
 SOURCE = "Godbole (1973); Barthels, Psarras, Bientinesi, Linnea (2021)"
@@ -62,7 +62,7 @@ class Atom:
         sides: (rows, columns).
         grid: (a, d) of its pattern; (0, 0) for a diagonal, (1, 1) for what has none.
         flops: of applying it to a vector.
-        stored: the tensors it is made of, as (identity, bytes).
+        stored: the tensors it is made of, as (name, bytes).
         dtype: as :attr:`LinearOperator.strong_dtype`.
         batch: its batch shape.
     """
@@ -72,12 +72,12 @@ class Atom:
     sides: tuple[int, int]
     grid: tuple[int, int]
     flops: int
-    stored: tuple[tuple[object, int], ...]
+    stored: tuple[tuple[Hashable, int], ...]
     dtype: torch.dtype | None
     batch: tuple[int, ...]
 
 
-def atoms_of(op: Product, measure: Measurer) -> list[Atom]:
+def atoms_of(op: Product | MonarchChain, measure: Measurer) -> list[Atom]:
     """The factors of a product, those that are chains of patterns taken apart."""
     return [atom for i, child in enumerate(op.children) for atom in _atoms(i, child, measure)]
 
@@ -86,23 +86,23 @@ def _atoms(i: int, op: LinearOperator, measure: Measurer) -> list[Atom]:
     match op:
         case Dense() | BlockDiagonal() | KroneckerSparse():
             (t,) = op.tensors.values()
-            return [_of_values(i, values_of(op), id(t))]
+            return [_of_values(i, values_of(op), memory(t))]
         case LowRank():
-            return [_of_values(i, w[..., None, :, :, None], id(w)) for w in (op.left, op.right)]
+            return [_of_values(i, w[..., None, :, :, None], memory(w)) for w in (op.left, op.right)]
         case Monarch():
             pairs = zip(op.factors(), (op.left, op.right), strict=True)
-            return [_of_values(i, f.values, id(t)) for f, t in pairs]
+            return [_of_values(i, f.values, memory(t)) for f, t in pairs]
         case Butterfly():
             return [
-                _of_values(i, f.values, (id(op.twiddle), t)) for t, f in enumerate(op.factors())
+                _of_values(i, f.values, (memory(op.twiddle), t)) for t, f in enumerate(op.factors())
             ]
     grid = (0, 0) if isinstance(op, Diagonal) else (1, 1)
-    stored = tuple((id(t), t.numel() * t.element_size()) for t in op.parameters())
+    stored = tuple((memory(t), t.numel() * t.element_size()) for t in op.parameters())
     dtype, batch = op.strong_dtype, op.batch_shape
     return [Atom(i, op, op.shape, grid, measure(op).flops, stored, dtype, batch)]
 
 
-def _of_values(i: int, v: Tensor, name: object) -> Atom:
+def _of_values(i: int, v: Tensor, name: Hashable) -> Atom:
     a, b, c, d = v.shape[-4:]
     sides, flops = (a * b * d, a * c * d), a * b * d * max(2 * c - 1, 0)
     stored = ((name, v.numel() * v.element_size()),)
@@ -126,7 +126,7 @@ def partition(atoms: Sequence[Atom], weigher: Weigher) -> list[tuple[int, int]]:
         choice = (best[-1][0] + single, best[-1][1], j - 1)
         (a, d), dtype, many = last.grid, last.dtype, last.batch
         lazy_flops, freed, cols = 0, 0, last.sides[1]
-        met = Counter[object]()
+        met = Counter[Hashable]()
         for i in range(j - 1, -1, -1):
             atom = atoms[i]
             a, d = gcd(a, atom.grid[0]), gcd(d, atom.grid[1])
@@ -256,8 +256,10 @@ def _example(g: torch.Generator) -> LinearOperator:
     return Product(ex.dense(g, 4, 4), ex.shuffle(g, 4), ex.dense(g, 4, 4))
 
 
-@rule(Product, late=True, source=SOURCE, example=_example)
-def association(op: Product, weigher: Weigher | None = None) -> LinearOperator | None:
+@rule((Product, MonarchChain), late=True, source=SOURCE, example=_example)
+def association(
+    op: Product | MonarchChain, weigher: Weigher | None = None
+) -> LinearOperator | None:
     """A B C ... is cut where batch * flops + bytes is least; what lies between is multiplied."""
     if any(0 in c.shape for c in op.children):
         return None
@@ -290,7 +292,7 @@ def dense_where_dense_wins(
     """A is dense, where the dense matrix needs fewer flops or bytes and not more of either."""
     m, n = op.shape
     dtype = op.strong_dtype
-    if isinstance(op, Dense | Product | Transpose) or 0 in (m, n) or dtype is None:
+    if isinstance(op, Dense | Product | MonarchChain | Transpose) or 0 in (m, n) or dtype is None:
         return None
     weigher = weigher or Weigher()
     flops, stored = m * (2 * n - 1), prod(op.batch_shape) * m * n * dtype.itemsize

@@ -79,6 +79,18 @@ def permutation_past_diagonal(
 
 
 @rule(
+    Permutation,
+    Diagonal,
+    Permutation,
+    inside=Product,
+    example=lambda g: cyclic_shift(4, 1) @ ex.diagonal(g, 4) @ cyclic_shift(4, -1),
+)
+def diagonal_conjugated(p: Permutation, d: Diagonal, q: Permutation) -> LinearOperator | None:
+    """P diag(d) P^T = diag(P d)."""
+    return Diagonal(p(d.d)) if q.index == p.index.inverse() else None
+
+
+@rule(
     Diagonal,
     Diagonal,
     inside=DirectSum,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from structmat.compose import Product, Sum
 from structmat.leaves.dense import Dense, LowRank
+from structmat.leaves.diagonal import Zero
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import add, cat, matmul
@@ -26,6 +27,12 @@ def full_low_rank(op: LowRank) -> LinearOperator | None:
     m, n = op.shape
     r = op.rank
     return Dense(matmul(op.left, op.right)) if 0 < m * n <= r * (m + n) else None
+
+
+@rule(LowRank, example=lambda g: ex.low_rank(g, 2, 3, 0))
+def rank_zero(op: LowRank) -> LinearOperator | None:
+    """U V of rank 0 is zero."""
+    return Zero(*op.shape, op.strong_dtype) if op.rank == 0 else None
 
 
 @rule(

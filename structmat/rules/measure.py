@@ -30,11 +30,13 @@ The triples are natural numbers, so there is no infinite sequence of steps (see
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from functools import reduce
 from math import prod
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from structmat.compose import (
     Block,
@@ -197,7 +199,7 @@ class Weigher:
         self.materialize = materialize
         self.measure = Measurer()
         self._root: LinearOperator | None = None
-        self._uses = Counter[int]()
+        self._uses = Counter[Hashable]()
 
     def look_at(self, root: LinearOperator) -> None:
         """Take this for the whole expression: what is used elsewhere in it is not freed."""
@@ -213,21 +215,27 @@ class Weigher:
         saved, freed = lazy_flops - flops, lazy_stored - stored
         return saved >= 0 and self.price(saved, freed) > 0 and (self.materialize or freed >= 0)
 
-    def uses(self, name: object) -> int:
-        """How often the whole expression uses the tensor of this identity, if it is one of its."""
-        return self._uses.get(name, 0) if isinstance(name, int) else 0
+    def uses(self, name: Hashable) -> int:
+        """How often the whole expression uses the memory of this name."""
+        return self._uses[name]
 
     def freed(self, op: LinearOperator) -> int:
         """The bytes of the tensors that only ``op`` uses."""
         own = uses(op)
-        tensors = {id(t): t for t in op.parameters()}
-        return sum(
-            t.numel() * t.element_size() for k, t in tensors.items() if own[k] >= self._uses[k]
-        )
+        sizes = {memory(t): t.numel() * t.element_size() for t in op.parameters()}
+        return sum(size for k, size in sizes.items() if own[k] >= self._uses[k])
 
 
-def uses(op: LinearOperator) -> Counter[int]:
-    """How often each tensor is used, by identity; an operator counts once a place in a parent."""
+def memory(t: Tensor) -> Hashable:
+    """A name for where the numbers of a tensor are: a matrix and its transpose have the same."""
+    try:
+        return t.untyped_storage()._cdata, t.storage_offset(), t.numel()
+    except (RuntimeError, NotImplementedError):  # a wrapper without storage, as in torch.vmap
+        return id(t)
+
+
+def uses(op: LinearOperator) -> Counter[Hashable]:
+    """How often each tensor is used, by its memory; an operator counts once a place in a parent."""
     nodes, places = {id(op): op}, Counter({id(op): 1})
     waiting = [op]
     while waiting:
@@ -236,10 +244,10 @@ def uses(op: LinearOperator) -> Counter[int]:
             if id(child) not in nodes:
                 nodes[id(child)] = child
                 waiting.append(child)
-    out = Counter[int]()
+    out = Counter[Hashable]()
     for k, node in nodes.items():
         for t in node.tensors.values():
-            out[id(t)] += places[k]
+            out[memory(t)] += places[k]
     return out
 
 

@@ -7,8 +7,10 @@ fit; the engine keeps the Kronecker form that needs fewer operations.
 from __future__ import annotations
 
 from structmat.compose import DirectSum, Kronecker, Product, direct_sum, kron
+from structmat.leaves.diagonal import Identity
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
+from structmat.rules.arithmetic import same
 from structmat.rules.table import rule
 
 
@@ -40,6 +42,19 @@ def direct_sum_times_direct_sum(a: DirectSum, b: DirectSum) -> LinearOperator | 
     """diag(A, B) diag(C, D) = diag(A C, B D), with fitting partitions."""
     new = _factorwise(a, b)
     return None if new is None else DirectSum(*new)
+
+
+def _thrice(op: LinearOperator) -> LinearOperator:
+    return direct_sum(op, op, op)
+
+
+@rule(DirectSum, example=lambda g: _thrice(ex.monarch(g, (2, 2, 2), (2, 2, 2))))
+def direct_sum_of_equals(op: DirectSum) -> LinearOperator | None:
+    """diag(A, A, ..., A) = I (x) A, which stores A once."""
+    first, *others = op.children
+    if not others or (not first.tensors and not first.children):
+        return None
+    return kron(Identity(len(op.children)), first) if all(same(first, c) for c in others) else None
 
 
 def _factorwise(a: LinearOperator, b: LinearOperator) -> list[LinearOperator] | None:

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, direct_sum, kron
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity
+from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.sparse import BlockSparse, Sparse
+from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
-from structmat.rules.arithmetic import add, same, times_scalar
+from structmat.rules.arithmetic import add, mul, same, times_scalar
 from structmat.rules.scalars import product_of
 from structmat.rules.table import candidates, rule
 
@@ -90,22 +93,31 @@ def blocks_plus_blocks(a: BlockDiagonal, b: BlockDiagonal) -> LinearOperator | N
 
 
 @rule(
-    BlockDiagonal,
-    (Diagonal, Identity),
+    (BlockDiagonal, KroneckerSparse),
+    (Diagonal, Identity, Scaled),
     inside=Sum,
     example=lambda g: ex.blocks(g, 2, 3, 3) + ex.diagonal(g, 6),
 )
-def blocks_plus_diagonal(a: BlockDiagonal, b: LinearOperator) -> LinearOperator | None:
-    """diag(B_i) + diag(d), with square blocks, is block-diagonal."""
-    k, q, p = a.blocks.shape[-3:]
-    if q != p:
+def blocks_plus_diagonal(
+    a: BlockDiagonal | KroneckerSparse, b: LinearOperator
+) -> LinearOperator | None:
+    """diag(B_i) + diag(d), with square blocks, is block-diagonal; so are strided blocks."""
+    v = a.blocks[..., None] if isinstance(a, BlockDiagonal) else a.values
+    k, q, p, r = v.shape[-4:]
+    alpha, core = split_scalar(b)
+    if q != p or not isinstance(core, Diagonal | Identity):
         return None
-    if isinstance(b, Diagonal):
-        inner = torch.diag_embed(b.d.unflatten(-1, (k, q)))
+    if isinstance(core, Diagonal):
+        inner = core.d.unflatten(-1, (k, q, r)).transpose(-1, -2)
     else:
-        inner = torch.eye(q, dtype=a.blocks.dtype, device=a.blocks.device)
-    new: LinearOperator = BlockDiagonal(add(a.blocks, inner))
-    return new
+        inner = torch.ones(k, r, q, dtype=v.dtype, device=v.device)
+    inner = torch.diag_embed(inner).movedim(-3, -1)
+    if isinstance(alpha, Tensor):
+        inner = mul(inner, alpha[..., None, None, None, None])
+    elif alpha != 1:
+        inner = inner * alpha
+    v = add(v, inner)
+    return KroneckerSparse(v) if isinstance(a, KroneckerSparse) else BlockDiagonal(v[..., 0])
 
 
 @rule(
@@ -135,8 +147,21 @@ def monarch_plus_monarch(a: Monarch, b: Monarch) -> LinearOperator | None:
 
 
 Addable = (
-    Dense, Diagonal, BlockDiagonal, KroneckerSparse, LowRank, Monarch, Identity, Sparse, BlockSparse
-)  # fmt: skip
+    Dense,
+    Diagonal,
+    BlockDiagonal,
+    KroneckerSparse,
+    LowRank,
+    Monarch,
+    Identity,
+    Toeplitz,
+    Circulant,
+    Hankel,
+    Convolution,
+    LowDisplacementRank,
+    Sparse,
+    BlockSparse,
+)
 
 
 @rule(Addable, Scaled, inside=Sum, example=lambda g: ex.dense(g, 2, 3) - ex.dense(g, 2, 3))

@@ -183,3 +183,48 @@ def hankel_times_reversal(a: Hankel, p: Permutation) -> LinearOperator | None:
         return None
     h, n = a._antidiagonals(), a.shape[1]
     return Toeplitz(h[..., n - 1 :], h[..., :n].flip(-1))
+
+
+@rule(
+    Permutation,
+    Toeplitz,
+    inside=Product,
+    example=lambda g: reversal(3) @ _toeplitz(g, 3, 4),
+)
+def reversal_times_toeplitz(p: Permutation, a: Toeplitz) -> LinearOperator | None:
+    """A Toeplitz matrix with its rows reversed is a Hankel matrix."""
+    if not _reverses(p) or 0 in a.shape:
+        return None
+    h = join(a.c.flip(-1), a.row[..., 1:])
+    m = a.shape[0]
+    return Hankel(h[..., :m], h[..., m - 1 :])
+
+
+@rule(
+    Permutation,
+    Hankel,
+    inside=Product,
+    example=lambda g: reversal(3) @ Hankel(ex.ints(g, 3), ex.ints(g, 4)),
+)
+def reversal_times_hankel(p: Permutation, a: Hankel) -> LinearOperator | None:
+    """A Hankel matrix with its rows reversed is a Toeplitz matrix."""
+    if not _reverses(p) or 0 in a.shape:
+        return None
+    h, m = a._antidiagonals(), a.shape[0]
+    return Toeplitz(h[..., :m].flip(-1), h[..., m - 1 :])
+
+
+@rule(
+    Circulant,
+    (Permutation, Scaled),
+    inside=Sum,
+    source=SOURCE,
+    example=lambda g: _circulant(g, 4) + 2 * cyclic_shift(4, 1),
+)
+def circulant_plus_shift(a: Circulant, b: LinearOperator) -> LinearOperator | None:
+    """A circulant and a multiple of a cyclic shift, the circulant of a unit vector, add."""
+    alpha, p = split_scalar(b)
+    k = _shift(p) if isinstance(p, Permutation) else None
+    if k is None or a.f != 1:
+        return None
+    return Circulant(_raised(a.c.roll(k, -1), alpha).roll(-k, -1))
