@@ -45,7 +45,7 @@ def unshift(v: Tensor, f: int, dim: int = -1) -> Tensor:
 
 
 class LowDisplacementRank(LinearOperator):
-    """The n x n matrix M with Z_f M - M Z_-f = G H.
+    """The n x n matrix M with ``Z_f M - M Z_-f = G H``.
 
     Args:
         G: left generator, (..., n, r).
@@ -162,8 +162,8 @@ class LowDisplacementRank(LinearOperator):
     ) -> LowDisplacementRank:
         """Generators of rank 2 of the inverse of a square Toeplitz matrix.
 
-        From Z_1 T - T Z_-1 = G H follows Z_-1 T^-1 - T^-1 Z_1 = -(T^-1 G)(H T^-1): two systems
-        with T and two with its transpose.
+        From ``Z_1 T - T Z_-1 = G H`` follows ``Z_-1 T^-1 - T^-1 Z_1 = -(T^-1 G)(H T^-1)``: two
+        systems with T and two with its transpose.
 
         Args:
             T: Toeplitz or circulant, not singular.
@@ -194,8 +194,8 @@ class LowDisplacementRank(LinearOperator):
     ) -> LowDisplacementRank:
         """Generators of A B: ranks add.
 
-        Z_f A B - A B Z_-f = (Z_f A - A Z_e) B + A (Z_e B - B Z_-f), for any e. The rank is 4 for
-        two Toeplitz matrices, and the sum of the ranks plus 1 where both factors are given by
+        ``Z_f A B - A B Z_-f = (Z_f A - A Z_e) B + A (Z_e B - B Z_-f)``, for any e. The rank is 4
+        for two Toeplitz matrices, and the sum of the ranks plus 1 where both factors are given by
         generators, because they have e = -f on one side and e = f on the other.
 
         Args:

@@ -26,7 +26,7 @@ class Solution:
         x: the solution, of the shape of b (broadcast over the batch of A).
         method: in words, such as ``"kronecker (diagonal; dense lu)"``, ``"woodbury (diagonal)"``,
             ``"levinson"`` or ``"cg"``.
-        residual: the largest |b - A x| / |b| of all columns, a tensor of no dimension.
+        residual: the largest norm(b - A x) / norm(b) of all columns, a tensor of no dimension.
         iterations: of an iterative method; 0 for a direct one.
 
     Example:
