@@ -14,20 +14,26 @@ Each function is a rule by class (``functools.singledispatch``) that a class of 
 """
 
 from structmat.linalg import (  # isort: skip
+    determinant_leaves as determinant_leaves,
     direct as direct,
+    entries_leaves as entries_leaves,
     low_rank as low_rank,
     displacement as displacement,
+    products as products,
+    spectrum_leaves as spectrum_leaves,
     toeplitz as toeplitz,
 )
 from structmat.linalg.action import expm_multiply
 from structmat.linalg.answer import Answer
+from structmat.linalg.column_sums import column_sums_of
 from structmat.linalg.condition import cond, cond_of
 from structmat.linalg.determinant import SignLog, det, logdet, slogdet, slogdet_of
 from structmat.linalg.diagonal import diagonal, diagonal_of
 from structmat.linalg.entries import Entries, entries_of
 from structmat.linalg.expm import expm, expm_of
+from structmat.linalg.frobenius import frobenius_of
 from structmat.linalg.inverse import Inverse, inv
-from structmat.linalg.norm import column_sums_of, frobenius_of, norm, spectral_of
+from structmat.linalg.norm import norm, spectral_of
 from structmat.linalg.pinv import pinv
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.linalg.singular import svdvals, svdvals_of

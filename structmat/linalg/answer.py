@@ -19,7 +19,17 @@ from torch import Tensor
 
 from structmat.operator import LinearOperator
 
-__all__ = ["Answer", "block_size", "columns", "like", "name", "need_square", "spread", "unit_rows"]
+__all__ = [
+    "Answer",
+    "block_size",
+    "columns",
+    "like",
+    "multiplied",
+    "name",
+    "need_square",
+    "spread",
+    "unit_rows",
+]
 
 V = TypeVar("V", covariant=True)
 
@@ -55,6 +65,14 @@ def name(how: str, methods: Iterable[str]) -> str:
     """``"how (method; method)"``, each method once."""
     inner = "; ".join(dict.fromkeys(m for m in methods if m))
     return f"{how} ({inner})" if inner else how
+
+
+def multiplied(parts: list[Answer[Tensor]]) -> Tensor:
+    """The product of values."""
+    out = parts[0].value
+    for p in parts[1:]:
+        out = out * p.value
+    return out
 
 
 def need_square(function: str, op: LinearOperator) -> None:

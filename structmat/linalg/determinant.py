@@ -24,32 +24,18 @@ from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.index import IndexMap
-from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
-from structmat.leaves.cauchy import Cauchy
-from structmat.leaves.companion import Companion
-from structmat.leaves.convolution import Convolution
-from structmat.leaves.dense import Dense, LowRank
-from structmat.leaves.diagonal import Diagonal, Identity, Zero
-from structmat.leaves.fourier import DFT
-from structmat.leaves.hadamard import Hadamard, sequency_order
+from structmat.leaves.dense import LowRank
 from structmat.leaves.monarch import Monarch
-from structmat.leaves.permutation import Permutation
-from structmat.leaves.real_fourier import RDFT
-from structmat.leaves.toeplitz import Circulant
-from structmat.leaves.trigonometric import Trigonometric
-from structmat.leaves.vandermonde import Vandermonde
-from structmat.leaves.wavelet import Wavelet
 from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
-from structmat.linalg.spectrum import circulant_spectrum, convolution_spectrum, eigvals_of
-from structmat.linalg.structure import diagonal_known, lengths, weighted
+from structmat.linalg.spectrum import eigvals_of
+from structmat.linalg.structure import diagonal_known
 from structmat.operator import LinearOperator
 from structmat.properties import is_triangular
 
@@ -171,31 +157,38 @@ def _found(A: LinearOperator, function: str) -> tuple[SignLog, str]:
 def slogdet_of(op: LinearOperator, to: Tensor) -> Answer[SignLog]:
     """The rule behind :func:`slogdet`; register a class of your own for its structure."""
     if is_triangular(op):
-        return _entries(diagonal_of(op, 0, to).value, "triangular: its diagonal")
+        return of_diagonal(diagonal_of(op, 0, to).value, "triangular: its diagonal")
     simpler = op.simplify()
     if type(simpler) is not type(op):
         found = slogdet_of(simpler, to)
         return Answer(found.value, name("simplified", [found.method]))
-    return _lu(op._dense(to.dtype, to.device), "dense LU")
+    return lu(op._dense(to.dtype, to.device), "dense LU")
 
 
-def _lu(matrix: Tensor, method: str) -> Answer[SignLog]:
+def lu(matrix: Tensor, method: str) -> Answer[SignLog]:
+    """Of a dense matrix, or a batch of them."""
     return Answer(SignLog(*torch.linalg.slogdet(matrix)), method)
 
 
-def _constant(to: Tensor, sign: complex, size: float, method: str) -> Answer[SignLog]:
+def constant(to: Tensor, sign: complex, size: float, method: str) -> Answer[SignLog]:
+    """sign * exp(size) for numbers."""
     size_ = torch.tensor(size, dtype=to.abs().dtype, device=to.device)
     return Answer(SignLog(to.new_tensor(sign), size_), method)
 
 
-def _entries(d: Tensor, method: str) -> Answer[SignLog]:
+def singular(to: Tensor, method: str) -> Answer[SignLog]:
+    """The determinant 0, where the structure shows it."""
+    return constant(to, 0, -math.inf, method)
+
+
+def of_diagonal(d: Tensor, method: str) -> Answer[SignLog]:
     """The determinant of a diagonal, or of a spectrum."""
     return Answer(SignLog(torch.sgn(d).prod(-1), d.abs().log().sum(-1)), method)
 
 
-def _spectrum(values: Tensor, to: Tensor, method: str) -> Answer[SignLog]:
+def of_spectrum(values: Tensor, to: Tensor, method: str) -> Answer[SignLog]:
     """As for a diagonal; the determinant of a real matrix is real."""
-    found = _entries(values, method)
+    found = of_diagonal(values, method)
     if to.is_complex() or not values.is_complex():
         return Answer(SignLog(found.value.sign.to(to), found.value.logabsdet), method)
     return Answer(SignLog(torch.sgn(found.value.sign.real), found.value.logabsdet), method)
@@ -208,7 +201,7 @@ def power(sign: Tensor, k: int) -> Tensor:
     return sign if k % 2 else sign * sign
 
 
-def _times(parts: Sequence[tuple[Answer[SignLog], int]], how: str) -> Answer[SignLog]:
+def times(parts: Sequence[tuple[Answer[SignLog], int]], how: str) -> Answer[SignLog]:
     """The product of determinants, each to a positive power."""
     sign, size = (
         power(parts[0][0].value.sign, parts[0][1]),
@@ -233,177 +226,6 @@ def parity(index: IndexMap) -> int:
     return -1 if (n - int(cycles)) % 2 else 1
 
 
-# leaves -----------------------------------------------------------------------------------------
-
-
-@slogdet_of.register
-def _(op: Identity, to: Tensor) -> Answer[SignLog]:
-    return _constant(to, 1, 0.0, "identity")
-
-
-@slogdet_of.register
-def _(op: Zero, to: Tensor) -> Answer[SignLog]:
-    return _singular(to, "zero") if op.n else _constant(to, 1, 0.0, "empty")
-
-
-def _singular(to: Tensor, method: str) -> Answer[SignLog]:
-    return _constant(to, 0, -math.inf, method)
-
-
-@slogdet_of.register
-def _(op: Diagonal, to: Tensor) -> Answer[SignLog]:
-    return _entries(op.d.to(to), "diagonal")
-
-
-@slogdet_of.register
-def _(op: Permutation, to: Tensor) -> Answer[SignLog]:
-    return _constant(to, parity(op.index), 0.0, "cycles of the permutation")
-
-
-@slogdet_of.register
-def _(op: Dense, to: Tensor) -> Answer[SignLog]:
-    return _lu(op.weight.to(to), "dense LU")
-
-
-@slogdet_of.register
-def _(op: LowRank, to: Tensor) -> Answer[SignLog]:
-    n = op.shape[0]
-    if op.rank < n:
-        return _singular(to, "rank below n")
-    if op.rank > n:
-        return _lu(op._dense(to.dtype, to.device), "dense LU")
-    parts = [_lu(t.to(to), "dense LU") for t in (op.left, op.right)]
-    return _times([(p, 1) for p in parts], "product of determinants")
-
-
-@slogdet_of.register
-def _(op: BlockDiagonal, to: Tensor) -> Answer[SignLog]:
-    k, q, p = op.blocks.shape[-3:]
-    if k == 0 or q == 0:
-        return _constant(to, 1, 0.0, "empty")
-    sign, size = torch.linalg.slogdet(op.blocks.to(to))
-    return Answer(SignLog(sign.prod(-1), size.sum(-1)), "LU of the blocks")
-
-
-@slogdet_of.register
-def _(op: KroneckerSparse, to: Tensor) -> Answer[SignLog]:
-    # b = c: the same reordering of rows and of columns makes it block-diagonal.
-    blocks = op.values.movedim(-1, -3).flatten(-4, -3)
-    return slogdet_of(BlockDiagonal(blocks), to)
-
-
-@slogdet_of.register
-def _(op: Circulant, to: Tensor) -> Answer[SignLog]:
-    values, method = circulant_spectrum(op, to)
-    return _spectrum(values, to, method)
-
-
-@slogdet_of.register
-def _(op: Convolution, to: Tensor) -> Answer[SignLog]:
-    found = convolution_spectrum(op, to)
-    if found is None:
-        return _lu(op._dense(to.dtype, to.device), "dense LU")
-    return _spectrum(found[0], to, found[1])
-
-
-@slogdet_of.register
-def _(op: DFT, to: Tensor) -> Answer[SignLog]:
-    n = op.n
-    turns = 2 * ((n + 2) // 4) + 3 * ((n + 1) // 4) + (n - 1) // 4 if n else 0
-    phase = (1, 1j, -1, -1j)[turns % 4]
-    phase = complex(phase).conjugate() if op.inverse else complex(phase)
-    size = n * (math.log(op.factor()) + 0.5 * math.log(max(n, 1)))
-    return _constant(to, phase, size, "eigenvalues of the Fourier matrix")
-
-
-@slogdet_of.register
-def _(op: Trigonometric, to: Tensor) -> Answer[SignLog]:
-    scale, left, right = weighted(op)
-    size = op.n * math.log(scale) + math.log(math.prod((*left, *right))) if op.n else 0.0
-    return _constant(to, (-1) ** (op.n // 2), size, "orthogonal transform")
-
-
-@slogdet_of.register
-def _(op: RDFT, to: Tensor) -> Answer[SignLog]:
-    size = lengths(op, to).log().sum()
-    return Answer(SignLog(to.new_tensor((-1) ** (op.n // 2)), size), "orthogonal up to lengths")
-
-
-@slogdet_of.register
-def _(op: Companion, to: Tensor) -> Answer[SignLog]:
-    n = op.shape[0]
-    if n == 0:
-        return _constant(to, 1, 0.0, "empty")
-    last = op.row.to(to)[..., -1]  # the shift below it has the sign of a cycle of length n
-    return Answer(SignLog(torch.sgn(last) * (-1) ** (n - 1), last.abs().log()), "last coefficient")
-
-
-@slogdet_of.register
-def _(op: Vandermonde, to: Tensor) -> Answer[SignLog]:
-    x = op.x.to(to)
-    return _differences(x, x, "differences of the nodes")
-
-
-@slogdet_of.register
-def _(op: Cauchy, to: Tensor) -> Answer[SignLog]:
-    s, t = op.s.to(to), op.t.to(to)
-    above = _differences(s, s, "differences of the nodes")
-    across = _differences(-t, -t, "")  # t_i - t_j for i < j
-    below = _differences(t, s, "", whole=True)
-    sign = above.value.sign * across.value.sign * below.value.sign.conj()
-    size = above.value.logabsdet + across.value.logabsdet - below.value.logabsdet
-    return Answer(SignLog(sign, size), above.method)
-
-
-def _differences(x: Tensor, y: Tensor, method: str, whole: bool = False) -> Answer[SignLog]:
-    """The product of y_j - x_i over i < j, or over all i and j, in blocks of rows."""
-    n = x.shape[-1]
-    sign, size = x.new_ones(()), x.new_zeros(()).abs()
-    step = max(1, 2**20 // max(n, 1))
-    at = torch.arange(n, device=x.device)
-    for i in range(0, n, step):
-        gaps = y[..., None, :] - x[..., i : i + step, None]
-        if not whole:
-            gaps = torch.where(at > at[i : i + step, None], gaps, 1)
-        sign = sign * torch.sgn(gaps).flatten(-2).prod(-1)
-        size = size + gaps.abs().log().sum((-2, -1))
-    return Answer(SignLog(sign, size), method)
-
-
-@slogdet_of.register
-def _(op: Hadamard, to: Tensor) -> Answer[SignLog]:
-    sign = -1 if op.n == 2 else 1  # n / 2 eigenvalues are negative
-    if op.order == "sequency":
-        sign *= parity(sequency_order(op.n))
-    size = op.n * (math.log(op.factor()) + 0.5 * math.log(op.n))
-    return _constant(to, sign, size, "orthogonal transform")
-
-
-@slogdet_of.register
-def _(op: Wavelet, to: Tensor) -> Answer[SignLog]:
-    sign, size = 1.0, 0.0
-    for level in range(op.levels if op.n else 0):
-        half = op.n >> (level + 1)
-        even, odd = _polyphase(op.taps, half)
-        high, low = _polyphase(op.mirror, half)
-        dets = even * low - odd * high
-        # Taking averages and details in turn makes the step block circulant.
-        swaps = half * (half - 1) // 2
-        sign *= (-1.0) ** swaps * np.sign(np.prod(dets / np.abs(dets)).real)
-        size += float(np.log(np.abs(dets)).sum())
-    return _constant(to, sign, size, "polyphase matrices")
-
-
-def _polyphase(taps: Sequence[float], half: int) -> list[NDArray[np.complex128]]:
-    """The transforms of the even and of the odd taps, wrapped to ``half`` positions."""
-    out = []
-    for phase in (0, 1):
-        part = np.zeros(half)
-        np.add.at(part, np.arange(len(taps) // 2) % half, np.asarray(taps[phase::2]))
-        out.append(np.conj(np.fft.fft(part)))
-    return out
-
-
 # combinators ------------------------------------------------------------------------------------
 
 
@@ -421,25 +243,25 @@ def _(op: Scaled, to: Tensor) -> Answer[SignLog]:
     alpha = scalar(op, to, 0)
     alpha = alpha if isinstance(alpha, Tensor) else to.new_tensor(alpha)
     factor = Answer(SignLog(torch.sgn(alpha), alpha.abs().log()), "")
-    return _times([(factor, n), (found, 1)], "scaled")
+    return times([(factor, n), (found, 1)], "scaled")
 
 
 @slogdet_of.register
 def _(op: Kronecker, to: Tensor) -> Answer[SignLog]:
     n = op.shape[0]
     if n == 0:
-        return _constant(to, 1, 0.0, "empty")
+        return constant(to, 1, 0.0, "empty")
     if any(p != q for p, q in (c.shape for c in op.children)):
-        return _singular(to, "rectangular factors: rank below n")
+        return singular(to, "rectangular factors: rank below n")
     parts = [(slogdet_of(c, to), n // c.shape[0]) for c in op.children]
-    return _times(parts, "powers of the factors' determinants")
+    return times(parts, "powers of the factors' determinants")
 
 
 @slogdet_of.register
 def _(op: DirectSum, to: Tensor) -> Answer[SignLog]:
     if any(p != q for p, q in (c.shape for c in op.children)):
-        return _singular(to, "rectangular blocks: rank below n")
-    return _times([(slogdet_of(c, to), 1) for c in op.children], "product over the blocks")
+        return singular(to, "rectangular blocks: rank below n")
+    return times([(slogdet_of(c, to), 1) for c in op.children], "product over the blocks")
 
 
 @slogdet_of.register(Product)
@@ -449,7 +271,7 @@ def _(op: DirectSum, to: Tensor) -> Answer[SignLog]:
 def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[SignLog]:
     n, factors = op.shape[0], flat([op])
     if any(c.shape[1] < n for c in factors):
-        return _singular(to, "inner dimension below n: rank below n")
+        return singular(to, "inner dimension below n: rank below n")
     parts: list[Answer[SignLog]] = []
     group: list[LinearOperator] = []
     for c in factors:
@@ -459,18 +281,18 @@ def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[Si
                 parts.append(slogdet_of(c, to))
             else:
                 dense = Product(*group)._dense(to.dtype, to.device)
-                parts.append(_lu(dense, "dense LU of rectangular factors"))
+                parts.append(lu(dense, "dense LU of rectangular factors"))
             group = []
-    return _times([(p, 1) for p in parts], "product of determinants")
+    return times([(p, 1) for p in parts], "product of determinants")
 
 
 @slogdet_of.register
 def _(op: Sum, to: Tensor) -> Answer[SignLog]:
     if diagonal_known(op):
-        return _entries(diagonal_of(op, 0, to).value, "diagonal")
+        return of_diagonal(diagonal_of(op, 0, to).value, "diagonal")
     known = eigvals_of(op, to, False)
     if known is not None:
-        return _spectrum(known.value, to, name("product of eigenvalues", [known.method]))
+        return of_spectrum(known.value, to, name("product of eigenvalues", [known.method]))
     if is_triangular(op):
         return _default(op, to)
     return lemma(op, to) or _default(op, to)
@@ -491,8 +313,8 @@ def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
     u = _cat([c.left.to(to) for c in low], -1)
     v = _cat([c.right.to(to) for c in low], -2)
     inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ (u / d[..., None])
-    parts = [(_entries(d, "diagonal"), 1), (_lu(inner, "dense LU of rank size"), 1)]
-    return _times(parts, "matrix determinant lemma")
+    parts = [(of_diagonal(d, "diagonal"), 1), (lu(inner, "dense LU of rank size"), 1)]
+    return times(parts, "matrix determinant lemma")
 
 
 def _cat(parts: list[Tensor], dim: int) -> Tensor:

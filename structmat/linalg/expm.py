@@ -5,8 +5,8 @@
     expm(A^T) = (expm A)^T
     expm(U V) = I + U phi(V U) V,  phi(X) = X^-1 (expm X - I), a block of expm [[X, I], [0, 0]]
 
-(Higham, Functions of matrices, 2008, sections 1.2 and 10.7.) On vectors, see
-:mod:`structmat.linalg.action`.
+(Higham, Functions of matrices, 2008, sections 1.2 and 10.7.) Dense blocks go through
+``torch.linalg.matrix_exp``. On vectors, see :mod:`structmat.linalg.action`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.toeplitz import Circulant
 from structmat.linalg.answer import like, need_square, not_an_operator
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.spectrum import circulant_spectrum
+from structmat.linalg.spectrum_leaves import circulant_spectrum
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
 

@@ -26,14 +26,9 @@ from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, join
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
+from structmat.linalg.arpack import check_k, scipy_operator, start_vector
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.spectrum import (
-    check_k,
-    circulant_spectrum,
-    convolution_spectrum,
-    scipy_operator,
-    start_vector,
-)
+from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spectrum
 from structmat.linalg.structure import diagonal_known, ends, lengths, modulus, weighted
 from structmat.operator import LinearOperator
 from structmat.properties import unitary_scale
