@@ -34,8 +34,7 @@ def check_action(A: sm.LinearOperator, t: complex) -> None:
         t, grown = 1 / size(dense), math.e
     want = torch.from_numpy(scipy.linalg.expm((dense * t).numpy())) if n else dense * t
     for x in (torch.ones(n, dtype=want.dtype), torch.eye(n, dtype=want.dtype)[:, : n // 2 + 1]):
-        # The exponential of a dense block is torch's, which is right to about 2e-12 in float64.
-        same(sm.expm_multiply(A, x, t), want @ x, (eps(dense) + 1e-11) * grown)
+        same(sm.expm_multiply(A, x, t), want @ x, eps(dense) * grown)
 
 
 @square
@@ -82,6 +81,14 @@ def test_exponential_by_structure(A: sm.LinearOperator) -> None:
     found = sm.expm_multiply(A, x, return_method=True)
     assert isinstance(found, Answer)
     assert torch.allclose(found.value, want @ x)
+
+
+def test_dense_exponentials_are_right_to_the_last_digits() -> None:
+    w = safe(0, 5, 5)
+    for norm in (1e-3, 1e-2, 3e-2, 0.1, 1.0):
+        x = w * (norm / torch.linalg.matrix_norm(w, 1))
+        want = torch.from_numpy(scipy.linalg.expm(x.numpy()))
+        assert torch.allclose(sm.expm(sm.Dense(x)).to_dense(), want, rtol=0, atol=1e-14)
 
 
 def test_the_method_is_named() -> None:

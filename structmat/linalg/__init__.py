@@ -14,12 +14,16 @@ Each function is a rule by class (``functools.singledispatch``) that a class of 
 """
 
 from structmat.linalg import (  # isort: skip
+    blocks as blocks,
     determinant_leaves as determinant_leaves,
     direct as direct,
     entries_leaves as entries_leaves,
+    inverses as inverses,
+    kronecker_sums as kronecker_sums,
     low_rank as low_rank,
     displacement as displacement,
     products as products,
+    sparse_entries as sparse_entries,
     spectrum_leaves as spectrum_leaves,
     toeplitz as toeplitz,
 )

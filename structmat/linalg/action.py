@@ -10,13 +10,23 @@ multiplies by A; multiples of I in a sum are split off, exp(A + k I) = exp(k) ex
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import (
+    Block,
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Sum,
+    Transpose,
+)
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.monarch import Monarch
 from structmat.linalg.answer import Answer, like, need_square, not_an_operator
@@ -79,7 +89,7 @@ def expm_multiply(
         )
     scaled = A if not isinstance(t, Tensor) and t == 1 else Scaled(_time(t, A), A)
     rows = x.unsqueeze(-2) if x.ndim == 1 else x.mT
-    structured = expm_of(scaled)
+    structured = expm_of(scaled, like(scaled))
     if structured is not None:
         y, method = structured._rows(rows), "exponential by structure"
     else:
@@ -137,7 +147,7 @@ def bounds(op: LinearOperator, to: Tensor) -> Tensor:
     a product would cost more than the exponential.
     """
     match op:
-        case Sum():
+        case Sum() | KroneckerSum():
             total = to.new_zeros(3).abs()
             for c in op.children:
                 total = total + bounds(c, to)
@@ -153,6 +163,10 @@ def bounds(op: LinearOperator, to: Tensor) -> Tensor:
             for c in op.children:
                 most = torch.maximum(most, bounds(c, to))
             return most
+        case Block():
+            grid = [[bounds(c, to) for c in row] for row in op.rows()]
+            one, other = (_largest(g, k) for k, g in enumerate((zip(*grid, strict=True), grid)))
+            return torch.stack([one, other, (one * other).sqrt()], -1)
         case Scaled():
             return bounds(op.children[0], to) * modulus(op, to, 1)
         case Transpose():
@@ -167,11 +181,23 @@ def bounds(op: LinearOperator, to: Tensor) -> Tensor:
     return torch.stack([one, other, (one * other).sqrt()], -1)
 
 
+def _largest(lines: Iterable[Sequence[Tensor]], k: int) -> Tensor:
+    """The largest sum of the k-th bounds over a line of blocks."""
+    most: Tensor | None = None
+    for line in lines:
+        total = line[0][..., k]
+        for b in line[1:]:
+            total = total + b[..., k]
+        most = total if most is None else torch.maximum(most, total)
+    assert most is not None
+    return most
+
+
 def _taylor(op: LinearOperator, rows: Tensor) -> tuple[Tensor, str]:
     to = like(op)
     if op.shape[0] == 0:
         return op._rows(rows), "empty"
-    spread = pushed(op, op.children[0]) if isinstance(op, Scaled) else None
+    spread = pushed(op.children[0], op) if isinstance(op, Scaled) else None
     rest, shifts = shifted(spread or op)
     assert rest is not None  # multiples of I alone are diagonal
     bound = bounds(rest, to).detach().amin(-1)

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
@@ -215,13 +216,18 @@ def times(parts: Sequence[tuple[Answer[SignLog], int]], how: str) -> Answer[Sign
 
 def parity(index: IndexMap) -> int:
     """The sign of a permutation, from its number of cycles."""
+    return parity_of(index.array())
+
+
+def parity_of(table: NDArray[np.int64]) -> int:
+    """The sign of a permutation given by its table."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = index.size
+    n = table.size
     if n == 0:
         return 1
-    edges = coo_array((np.ones(n, dtype=np.int8), (np.arange(n), index.array())), shape=(n, n))
+    edges = coo_array((np.ones(n, dtype=np.int8), (np.arange(n), table)), shape=(n, n))
     cycles = connected_components(edges, directed=False, return_labels=False)
     return -1 if (n - int(cycles)) % 2 else 1
 

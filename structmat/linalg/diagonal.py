@@ -86,6 +86,9 @@ def diagonal_of(op: LinearOperator, offset: int, to: Tensor) -> Answer[Tensor]:
         size = max(1, 2**22 // (max(entries.cost, 1) * many))
         parts = [entries.get(k, k + offset, to) for k in i.split(size)]
         return Answer(join(*parts), "entries by structure")
+    simpler = op.simplify()
+    if type(simpler) is not type(op):
+        return diagonal_of(simpler, offset, to)
     return _by_columns(op, i, offset, to)
 
 

@@ -90,10 +90,10 @@ def _(op: BlockDiagonal, to: Tensor) -> Answer[Tensor]:
 def _(op: LowRank, to: Tensor) -> Answer[Tensor]:
     u, v = op.left.to(to), op.right.to(to)
     both = (u.mH @ u) * (v @ v.mH).mT
-    return Answer(_root(both.sum((-2, -1))), "Gram matrices of the factors")
+    return Answer(root(both.sum((-2, -1))), "Gram matrices of the factors")
 
 
-def _root(square: Tensor) -> Tensor:
+def root(square: Tensor) -> Tensor:
     """The root of a real number that rounding may have made slightly negative."""
     real = square.real if square.is_complex() else square
     safe = torch.where(real > 0, real, 1)
@@ -177,7 +177,7 @@ def _(op: Monarch | MonarchChain | Butterfly | Product, to: Tensor) -> Answer[Te
         left, right = _gram(factors[0]), _gram(factors[1].T)
         if left is not None and right is not None:
             found = trace_of(Product(left, right.T), to)
-            return Answer(_root(found.value), "Gram matrices of the factors")
+            return Answer(root(found.value), "Gram matrices of the factors")
     return _default(op, to)
 
 
