@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -35,11 +35,13 @@ class Pattern:
         shape: (m, n).
         indptr: (m + 1,), where each row begins.
         indices: (nnz,), the column of each entry, increasing within a row.
+        rows: (nnz,), the row of each entry; follows from indptr.
     """
 
     shape: tuple[int, int]
     indptr: Table
     indices: Table
+    rows: Table = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, shape: Sequence[int], indptr: ArrayLike, indices: ArrayLike) -> Pattern:
@@ -54,11 +56,12 @@ class Pattern:
             raise ValueError(f"pattern of {m} x {n}: indptr has shape {starts.shape}")
         if starts[0] != 0 or starts[-1] != len(columns) or bool((np.diff(starts) < 0).any()):
             raise ValueError(f"pattern of {m} x {n}: indptr does not rise to {len(columns)}")
-        keys = np.repeat(np.arange(m), np.diff(starts)) * n + columns
+        rows = np.repeat(np.arange(m, dtype=np.int64), np.diff(starts))
+        keys = rows * n + columns
         inside = not len(columns) or (columns.min() >= 0 and columns.max() < n)
         if not inside or bool((np.diff(keys) <= 0).any()):
             raise ValueError(f"pattern of {m} x {n}: columns must rise from 0 to {n - 1} in a row")
-        return cls((m, n), Table.of(starts), Table.of(columns))
+        return cls((m, n), Table.of(starts), Table.of(columns), Table.of(rows))
 
     @classmethod
     def at(cls, shape: Sequence[int], keys: Integers) -> Pattern:
@@ -67,7 +70,7 @@ class Pattern:
         rows, columns = np.divmod(keys, max(n, 1))
         starts = np.zeros(m + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=m)[:m], out=starts[1:])
-        return cls((m, n), Table.of(starts), Table.of(columns))
+        return cls((m, n), Table.of(starts), Table.of(columns), Table.of(rows))
 
     @classmethod
     def mask(cls, mask: NDArray[np.bool_]) -> Pattern:
@@ -96,12 +99,6 @@ class Pattern:
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     @cached_property
-    def rows(self) -> Table:
-        """(nnz,), the row of each entry."""
-        counts = np.diff(self.indptr.array())
-        return Table.of(np.repeat(np.arange(self.shape[0], dtype=np.int64), counts))
-
-    @cached_property
     def keys(self) -> Table:
         """(nnz,), the position ``row * n + column`` of each entry, strictly increasing."""
         return Table.of(self.rows.array() * self.shape[1] + self.indices.array())
@@ -128,6 +125,16 @@ class Pattern:
         keys = i * self.shape[1] + j
         order = np.argsort(keys, kind="stable")
         return Pattern.at(self.shape, keys[order]), Table.of(order)
+
+    def taken(self, rows: Integers) -> tuple[Pattern, Table]:
+        """These rows, in this order; and the old entry that each new one is."""
+        starts = self.indptr.array()
+        counts = np.diff(starts)[rows]
+        first = np.cumsum(counts) - counts
+        row = np.repeat(np.arange(len(rows), dtype=np.int64), counts)
+        order = np.arange(len(row), dtype=np.int64) + (starts[rows] - first)[row]
+        keys = row * self.shape[1] + self.indices.array()[order]
+        return Pattern.at((len(rows), self.shape[1]), keys), Table.of(order)
 
     def data(self) -> dict[str, Any]:
         """JSON-able; :meth:`of` reads it back."""
@@ -216,5 +223,6 @@ def joined(a: Pattern, b: Pattern) -> Pattern:
     """The pattern of diag(A, B); the values of B follow those of A."""
     starts = np.concatenate([a.indptr.array(), a.nnz + b.indptr.array()[1:]])
     columns = np.concatenate([a.indices.array(), a.shape[1] + b.indices.array()])
+    rows = np.concatenate([a.rows.array(), a.shape[0] + b.rows.array()])
     shape = (a.shape[0] + b.shape[0], a.shape[1] + b.shape[1])
-    return Pattern(shape, Table.of(starts), Table.of(columns))
+    return Pattern(shape, Table.of(starts), Table.of(columns), Table.of(rows))

@@ -14,7 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import (
+    Block,
+    DirectSum,
+    Kronecker,
+    KroneckerSum,
+    Product,
+    Scaled,
+    Selection,
+    Sum,
+    Transpose,
+)
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.dense import Dense
@@ -93,8 +103,8 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
 
     Args:
         op: sparse, block-sparse, diagonal, block-diagonal or Kronecker-sparse leaves, permutations,
-            identities, dense leaves, and products, sums, multiples, transposes, Kronecker products
-            and direct sums of them.
+            selections, identities, dense leaves, and products, sums, multiples, transposes,
+            Kronecker products and sums, direct sums and block matrices of them.
         dtype: of the values; that of op by default.
 
     Products keep the positions where entries meet, whether or not their sum happens to be zero.
@@ -127,6 +137,12 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
             keys = np.arange(op.shape[0]) * op.shape[0] + op.index.array()
             ones = torch.ones(op.shape[0], dtype=dtype, device=device)
             return Sparse((ones, Pattern.at(op.shape, keys)))
+        case Selection():
+            m, n = len(op.index), op.index.size
+            keys = np.arange(m) * n + op.index.array()
+            ones = torch.ones(m, dtype=dtype, device=device)
+            chosen = Sparse((ones, Pattern.at((m, n), keys)))
+            return chosen._transpose() if op.transposed else chosen
         case Zero():
             nothing = torch.zeros(0, dtype=dtype, device=device)
             return Sparse((nothing, Pattern.at(op.shape, np.zeros(0, np.int64))))
@@ -153,6 +169,12 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
         case Kronecker():
             found = parts()
             return None if found is None else reduce(_kronecker, found)
+        case KroneckerSum():
+            found = parts()
+            return None if found is None else reduce(_kronecker_sum, found)
+        case Block():
+            found = parts()
+            return None if found is None else _block(op, found)
     return None
 
 
@@ -160,6 +182,23 @@ def _kronecker(a: Sparse, b: Sparse) -> Sparse:
     made, order = kronecker(a.pattern, b.pattern)
     outer = a.values.unsqueeze(-1) * b.values.unsqueeze(-2)
     return Sparse((gathered(outer.flatten(-2), order), made))
+
+
+def _kronecker_sum(a: Sparse, b: Sparse) -> Sparse:
+    left, right = (
+        Sparse((c.values.new_ones(c.shape[0]), Pattern.diagonal(c.shape[0]))) for c in (b, a)
+    )
+    return plus(_kronecker(a, left), _kronecker(right, b))
+
+
+def _block(op: Block, found: list[Sparse]) -> Sparse:
+    width = op.grid[1]
+    tops, lefts = (np.cumsum([0, *sizes[:-1]]) for sizes in (op.heights, op.widths))
+    rows = [c.pattern.rows.array() + tops[i // width] for i, c in enumerate(found)]
+    columns = [c.pattern.indices.array() + lefts[i % width] for i, c in enumerate(found)]
+    lead = torch.broadcast_shapes(*(c.values.shape[:-1] for c in found))
+    values = torch.cat([c.values.expand(*lead, -1) for c in found], -1)
+    return Sparse((values, (np.concatenate(rows), np.concatenate(columns))), shape=op.shape)
 
 
 def _factor(op: KroneckerSparse, dtype: torch.dtype) -> Sparse:

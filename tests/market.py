@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 import structmat as sm
+from structmat.pattern import Pattern
 
 Make = Callable[..., torch.Tensor]
 
@@ -48,6 +49,12 @@ def _companion(r: Make) -> sm.LinearOperator:
     c = r(7)
     c[0] = 1
     return sm.Companion(c)
+
+
+def _pattern(nnz: int) -> Pattern:
+    """A fixed pattern of 8 x 6."""
+    keys = torch.randperm(48, generator=torch.Generator().manual_seed(7))[:nnz]
+    return Pattern.at((8, 6), keys.sort().values.numpy())
 
 
 MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
@@ -109,6 +116,12 @@ def _complex(r: Make) -> torch.dtype:
 
 
 ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
+    "sparse": lambda r: sm.Sparse((r(17), _pattern(17))),
+    "sparse_batched": lambda r: sm.Sparse((r(3, 17), _pattern(17))).T,
+    "sparse_lifted": lambda r: sm.kron(
+        sm.Dense(r(2, 3)), sm.Sparse((r(11), _pattern(11))), sm.Identity(2)
+    ),
+    "block_sparse": lambda r: sm.BlockSparse(r(17, 4, 3), _pattern(17)),
     "toeplitz": lambda r: sm.Toeplitz(r(5), r(7)),
     "toeplitz_hermitian": lambda r: sm.Toeplitz(r(6)),
     "hankel": lambda r: sm.Hankel(r(4), r(6)),

@@ -35,6 +35,7 @@ from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
+from structmat.leaves.sparse import BlockSparse, Sparse, gathered
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz, join
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
@@ -45,7 +46,7 @@ from structmat.rules.table import rule
 Factor = (BlockDiagonal, KroneckerSparse, Monarch, MonarchChain, Butterfly)
 Constant = (Toeplitz, Circulant, Hankel)
 Composite = (DirectSum, Block, Kronecker, KroneckerSum, Sum)
-Sliceable = (Dense, LowRank, Diagonal, *Factor, *Constant, *Composite)
+Sliceable = (Dense, LowRank, Diagonal, Sparse, BlockSparse, *Factor, *Constant, *Composite)
 
 
 def turned(op: LinearOperator) -> LinearOperator:
@@ -82,6 +83,11 @@ def take_rows(op: LinearOperator, rows: Gather) -> LinearOperator | None:
             return LowRank(rows.take(op.left, -2), op.right)
         case Diagonal():
             return Product(Diagonal(rows.take(op.d, -1)), Selection(rows, rows.size))
+        case Sparse():
+            pattern, order = op.pattern.taken(rows.array())
+            return Sparse((gathered(op.values, order), pattern))
+        case BlockSparse():
+            return _block_sparse(op, rows)
         case Toeplitz() | Circulant() | Hankel():
             return _constant(op, rows, Gather.of(range(op.shape[1]), op.shape[1]))
         case BlockDiagonal() | KroneckerSparse():
@@ -117,6 +123,16 @@ def take_rows(op: LinearOperator, rows: Gather) -> LinearOperator | None:
         case Zero():
             return Zero(len(rows), op.n, op.static["dtype"])
     return None
+
+
+def _block_sparse(op: BlockSparse, rows: Gather) -> LinearOperator | None:
+    """Whole rows of blocks, or the same rows of every block."""
+    high = op.block[0]
+    digits = _digits(rows, (op.pattern.shape[0], high))
+    if digits is None:
+        return None
+    pattern, order = op.pattern.taken(digits[0].array())
+    return BlockSparse(digits[1].take(gathered(op.blocks, order, -3), -2), pattern)
 
 
 def _split(rows: Gather, sizes: Sequence[int]) -> list[Gather] | None:
