@@ -142,6 +142,11 @@ class LinearOperator(Views):
         object.__setattr__(new, "assumed", self.assumed | names)
         return new
 
+    def _turned(self) -> LinearOperator:
+        """``_transpose``, with what is declared of this operator turned, too."""
+        other = {"lower": "upper", "upper": "lower"}
+        return self._transpose()._assuming(frozenset(other.get(k, k) for k in self.assumed))
+
     # what a subclass says ----------------------------------------------------------------------
 
     def _shape(self) -> tuple[int, int]:

@@ -25,6 +25,9 @@ from structmat.linalg import (  # isort: skip
     products as products,
     sparse_entries as sparse_entries,
     spectrum_leaves as spectrum_leaves,
+    factorised as factorised,
+    partitioned as partitioned,
+    spectral as spectral,
     toeplitz as toeplitz,
 )
 from structmat.linalg.action import expm_multiply

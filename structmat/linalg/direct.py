@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled
+from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.companion import Companion
-from structmat.leaves.dense import Dense, LowRank
+from structmat.leaves.dense import LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard
@@ -30,17 +30,10 @@ from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.leaves.wavelet import Wavelet
 from structmat.linalg.inverse import Inverse, unitary_inverse
-from structmat.linalg.plan import Plan, described, lu_counts, lu_solve, plan, structured
-from structmat.linalg.result import SingularError
+from structmat.linalg.plan import Plan, described, lu_solve, plan, singular, structured, transposed
 from structmat.operator import LinearOperator
 
 __all__: list[str] = []
-
-
-@structured.register
-def _(op: Dense) -> Plan:
-    n = op.shape[0]
-    return Plan("dense lu", lambda b: lu_solve(op.weight, b), lu_counts(n), 2 * n**3 // 3)
 
 
 @structured.register
@@ -48,22 +41,15 @@ def _(op: Diagonal) -> Plan:
     return Plan("diagonal", lambda b: b / op.d.to(b.dtype)[..., None], (op.shape[0], 0))
 
 
-def _singular(op: LinearOperator, why: str) -> Plan:
-    def run(b: Tensor) -> Tensor:
-        raise SingularError(f"{op._label()} is singular: {why}")
-
-    return Plan("none", run, (0, 0))
-
-
 @structured.register
 def _(op: Zero) -> Plan | None:
-    return _singular(op, "all its entries are zero") if op.shape[0] else None
+    return singular(op, "all its entries are zero") if op.shape[0] else None
 
 
 @structured.register
 def _(op: LowRank) -> Plan | None:
     n = op.shape[0]
-    return _singular(op, f"its rank is at most {op.rank} of {n}") if op.rank < n else None
+    return singular(op, f"its rank is at most {op.rank} of {n}") if op.rank < n else None
 
 
 def _by_operator(name: str, inverse: LinearOperator) -> Plan:
@@ -194,12 +180,17 @@ def _joined(
 
 
 @structured.register
+def _(op: Transpose) -> Plan | None:
+    return transposed(op.children[0])
+
+
+@structured.register
 def _(op: Scaled) -> Plan | None:
     inner = structured(op.children[0])
     if inner is None:
         return None
     if not op.tensors and op.alpha == 0:
-        return _singular(op, "the factor in front is zero")
+        return singular(op, "the factor in front is zero")
 
     def run(b: Tensor) -> Tensor:
         alpha = op.alpha
@@ -215,7 +206,7 @@ def _(op: Product) -> Plan | None:
     if not _square(op):
         inner = min(c.shape[1] for c in op.children)
         n = op.shape[0]
-        return _singular(op, f"its rank is at most {inner} of {n}") if inner < n else None
+        return singular(op, f"its rank is at most {inner} of {n}") if inner < n else None
     plans = [plan(c) for c in op.children]
 
     def run(b: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ def plain(*values: Tensor | LinearOperator) -> bool:
 
 
 def adjoint(op: LinearOperator) -> LinearOperator:
-    """A^H, with the transpose pushed into the leaf."""
-    return op.conj()._transpose()
+    """A^H, with the transpose pushed into the leaf; what was declared of A stays known."""
+    return op.conj()._turned()
 
 
 def implicitly(op: LinearOperator, b: Tensor, solver: Solver, least: bool = False) -> Tensor:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from structmat.compose import Scaled, Sum
+from structmat.compose import Kronecker, KroneckerSum, Scaled, Sum
 from structmat.leaves.dense import LowRank
 from structmat.linalg.plan import Plan, described, lu_counts, lu_solve, structured
+from structmat.linalg.spectral import shifted_plan, split_shift
 from structmat.operator import LinearOperator
 
 __all__ = ["split_low_rank"]
@@ -50,7 +51,10 @@ def _(op: Sum) -> Plan | None:
         return structured(op.children[0])
     found = split_low_rank(op)
     if found is None:
-        return None
+        shifted = split_shift(op)
+        if shifted is None or not isinstance(shifted[1], Kronecker | KroneckerSum):
+            return None
+        return shifted_plan(op, shifted[1])
     base, u, v = found
     inner = structured(base)
     n, r = op.shape[0], u.shape[-1]

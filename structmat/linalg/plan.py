@@ -25,11 +25,14 @@ __all__ = [
     "cast",
     "dense_plan",
     "described",
+    "factorisation",
     "folded",
     "lu_solve",
     "plan",
+    "singular",
     "solved",
     "structured",
+    "transposed",
     "wide",
 ]
 
@@ -108,9 +111,32 @@ def cast(op: LinearOperator, b: Tensor) -> LinearOperator:
     return op if op.dtype == dtype else op.to(dtype)
 
 
+@singledispatch
+def transposed(op: LinearOperator) -> Plan | None:
+    """The method of the transpose of a square ``op``."""
+    return structured(op._turned())
+
+
+def singular(op: LinearOperator, why: str) -> Plan:
+    """What the structure alone shows to have no solution."""
+
+    def run(b: Tensor) -> Tensor:
+        raise SingularError(f"{op._label()} is singular: {why}")
+
+    return Plan("none", run, (0, 0))
+
+
+factorisation: list[Callable[[LinearOperator], Plan | None]] = []
+"""What knows a factorisation of a dense matrix that is cheaper than LU; ``factorised.py`` does."""
+
+
 def dense_plan(op: LinearOperator) -> Plan:
-    """LU factorisation of the dense matrix."""
+    """A factorisation of the dense matrix: LU, where nothing better is known."""
     n = op.shape[0]
+    for find in factorisation:
+        found = find(op)
+        if found is not None:
+            return found
 
     def run(b: Tensor) -> Tensor:
         return lu_solve(op._dense(b.dtype, b.device), b)

@@ -13,17 +13,18 @@
 from __future__ import annotations
 
 import cmath
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from structmat.compose import Transpose
 from structmat.leaves.convolution import Convolution
+from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.linalg.displacement import displacement_solve, gko_plan
 from structmat.linalg.implicit import implicitly, plain
-from structmat.linalg.plan import Plan, alternatives, cast, structured
+from structmat.linalg.plan import Plan, alternatives, cast, singular, structured, transposed
 from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 
@@ -90,24 +91,41 @@ def _(op: Circulant) -> Plan | None:
     return Plan("circulant", run, op.operations())
 
 
-def _triangular_plan(op: Circulant, transposed: bool) -> Plan:
-    """A power series; the transpose is the same matrix between two reversals."""
+def _triangular_plan(
+    op: LinearOperator, turned: bool, column: Callable[[], Tensor] | None = None
+) -> Plan:
+    """A power series; the transpose is the same matrix between two reversals.
+
+    Args:
+        op: lower triangular Toeplitz, or a class that is one (or its transpose) by ``column``.
+        turned: whether it is the transpose that is solved.
+        column: makes the first column of the lower triangular matrix.
+    """
 
     def run(b: Tensor) -> Tensor:
-        if transposed:
+        if turned:
             b = b.flip(-2)
-        x = Circulant(series_inverse(op.c.to(b.dtype)), 0) @ b
-        return x.flip(-2) if transposed else x
+        c = column() if column is not None else op.tensors["c"]
+        x = Circulant(series_inverse(c.to(b.dtype)), 0) @ b
+        return x.flip(-2) if turned else x
 
     return Plan("triangular toeplitz", run, op.operations(), refine=True)
 
 
 @structured.register
-def _(op: Transpose) -> Plan | None:
-    child = op.children[0]
-    if isinstance(child, Circulant) and child.f == 0 and child.shape[0]:
-        return _triangular_plan(child, True)
-    return structured(child._transpose())
+def _(op: StateSpace) -> Plan | None:
+    if op.length == 0:
+        return None
+    if "D" not in op.tensors:
+        return singular(op, "its diagonal is zero, there is no D")
+    return _triangular_plan(op, op.transposed, op.kernel)
+
+
+@transposed.register
+def _(op: Circulant) -> Plan | None:
+    if op.f == 0 and op.shape[0]:
+        return _triangular_plan(op, True)
+    return structured(op._transpose())
 
 
 def levinson(op: LinearOperator, b: Tensor) -> Tensor:

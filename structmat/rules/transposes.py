@@ -85,7 +85,7 @@ def transpose_of_leaf(op: Transpose) -> LinearOperator | None:
     """The transpose of a leaf is a leaf on the transposed tensors; a diagonal is its own."""
     inner = op.children[0]
     composite = isinstance(inner, COMPOSITE)
-    return None if composite else inner._transpose()
+    return None if composite else inner._turned()
 
 
 def _pushed(op: Transpose, kind: type[LinearOperator]) -> LinearOperator | None:
