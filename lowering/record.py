@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from structmat.builder import Solvable
+from structmat.builder import Acting
 from structmat.index import IndexMap
 from structmat.lowering.ir import (
     Add,
@@ -158,12 +158,13 @@ class Recorder:
         pre = pre * self.batch // batch
         return self.put(Apply(size * self.batch, x.id, number, op, batch, pre, post), size)
 
-    def solve(self, x: _Value, op: Solvable, pre: int = 1, post: int = 1) -> _Value:
-        """See :class:`structmat.builder.Builder`; what has no closed form cannot be compiled."""
-        label = op._label() if isinstance(op, LinearOperator) else type(op).__name__
+    def call(self, x: _Value, op: Acting, pre: int = 1, post: int = 1) -> _Value:
+        """See :class:`structmat.builder.Builder`; a function of Python has no chain."""
         raise NotImplementedError(
-            f"{label} has no closed form to compile: apply it as it is, sm.inv(A)(x), "
-            "call sm.solve(A, b), or store the inverse, sm.Dense(torch.linalg.inv(A.to_dense()))"
+            f"{op._label() if isinstance(op, LinearOperator) else type(op).__name__} acts by a "
+            "function of its own and has no chain to compile: apply the operator as it is, or "
+            "write its _lower in the words of structmat.builder. For an inverse without a closed "
+            "form, call sm.solve(A, b), or store it: sm.Dense(torch.linalg.inv(A.to_dense()))"
         )
 
 

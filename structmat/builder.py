@@ -15,7 +15,7 @@ slice       y = x[start:stop]
 concat      y = (x_1, x_2, ...)
 zeros       y = 0
 apply       y = T(w) x for a :class:`structmat.primitives.Primitive` (FFT, ...)
-solve       y = A^-1 x for an operator A (:class:`Solvable`); it runs, but does not compile
+call        y = A x by a function of A itself (:class:`Acting`); it runs, but does not compile
 ==========  =========================================================================
 
 ``contract`` is the Kronecker-sparse factor with pattern (a, b, c, d) of Le, Zheng, Riccietti,
@@ -34,23 +34,23 @@ from structmat.index import IndexMap
 from structmat.primitives.base import Primitive
 from structmat.tables import index_tensor
 
-__all__ = ["Builder", "Counting", "Eager", "Lift", "Solvable", "counts", "index_tensor"]
+__all__ = ["Acting", "Builder", "Counting", "Eager", "Lift", "counts", "index_tensor"]
 
 Number = int | float | complex
 
 
-class Solvable(Protocol):
-    """The inverse of a square matrix, as the word ``solve`` needs it."""
+class Acting(Protocol):
+    """What acts by a function of its own, not by these words; ``call`` runs it."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, n)."""
+        """(m, n)."""
 
-    def solved(self, b: Tensor) -> Tensor:
-        """A^-1 b for columns b (..., n, k), differentiable in b and in the tensors of A."""
+    def _apply(self, x: Tensor) -> Tensor:
+        """A x for rows x (..., k, n) -> (..., k, m), differentiable in x and in A's tensors."""
 
-    def solving(self) -> tuple[int, int]:
-        """(products, sums) for one column, after what all columns share (a factorisation)."""
+    def _effort(self) -> tuple[int, int]:
+        """(products, sums) for one row."""
 
 
 class Builder(Protocol):
@@ -85,8 +85,8 @@ class Builder(Protocol):
     ) -> Any:
         """y[p,:,q] = op(w) x[p,:,q]; w (..., *op.values)."""
 
-    def solve(self, x: Any, op: Solvable, pre: int = 1, post: int = 1) -> Any:
-        """y[p,:,q] = A^-1 x[p,:,q]."""
+    def call(self, x: Any, op: Acting, pre: int = 1, post: int = 1) -> Any:
+        """y[p,:,q] = A x[p,:,q], by the function of A itself."""
 
 
 def _promoted(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,14 +190,14 @@ class Eager:
         y = op(xs, w)
         return y.reshape(*y.shape[:-3], pre * op.outs * post)
 
-    def solve(self, x: Tensor, op: Solvable, pre: int = 1, post: int = 1) -> Tensor:
-        """See :class:`Builder`; all rows, and all p and q, are columns of one system."""
-        *lead, t, size = x.shape
-        n = op.shape[0]
-        columns = x.reshape(*lead, t, pre, n, post).movedim(-2, -4)
-        y = op.solved(columns.reshape(*lead, n, t * pre * post))
-        y = y.reshape(*y.shape[:-2], n, t, pre, post).movedim(-4, -2)
-        return y.reshape(*y.shape[:-4], t, size)
+    def call(self, x: Tensor, op: Acting, pre: int = 1, post: int = 1) -> Tensor:
+        """See :class:`Builder`; all t, p and q are rows of one call."""
+        *lead, t, _ = x.shape
+        m, n = op.shape
+        rows = x.reshape(*lead, t, pre, n, post).movedim(-1, -2)
+        y = op._apply(rows.reshape(*lead, t * pre * post, n))
+        y = y.reshape(*y.shape[:-2], t, pre, post, m).movedim(-1, -2)
+        return y.reshape(*y.shape[:-4], t, pre * m * post)
 
 
 class Counting:
@@ -260,12 +260,12 @@ class Counting:
         self.adds += pre * adds * post
         return pre * op.outs * post
 
-    def solve(self, x: int, op: Solvable, pre: int = 1, post: int = 1) -> int:
-        """See :class:`Builder`: what the method of A needs for a column."""
-        mults, adds = op.solving()
+    def call(self, x: int, op: Acting, pre: int = 1, post: int = 1) -> int:
+        """See :class:`Builder`: what A says of itself."""
+        mults, adds = op._effort()
         self.mults += pre * mults * post
         self.adds += pre * adds * post
-        return x
+        return pre * op.shape[0] * post
 
 
 class Lift:
@@ -312,9 +312,9 @@ class Lift:
         """See :class:`Builder`."""
         return self.inner.apply(x, op, w, self.pre * pre, post * self.post)
 
-    def solve(self, x: Any, op: Solvable, pre: int = 1, post: int = 1) -> Any:
+    def call(self, x: Any, op: Acting, pre: int = 1, post: int = 1) -> Any:
         """See :class:`Builder`."""
-        return self.inner.solve(x, op, self.pre * pre, post * self.post)
+        return self.inner.call(x, op, self.pre * pre, post * self.post)
 
 
 def counts(g: Builder) -> bool:

@@ -58,8 +58,9 @@ class LinearOperator(Views):
 
     Not built directly: use the leaves (:class:`structmat.Dense`, :class:`structmat.Monarch`, ...)
     and compose them with ``@``, ``+``, ``-``, ``*``, ``**``, ``.T``, :func:`structmat.kron`,
-    :func:`structmat.direct_sum`. A subclass declares ``fields`` (its tensor names) and writes
-    ``_shape``, ``_lower``, ``_dense`` and ``_transpose``; see CONTRIBUTING.
+    :func:`structmat.direct_sum`. A subclass declares ``event_dims`` and writes ``_shape``,
+    ``_dense``, and how it acts: ``_apply`` and ``_adjoint``, or ``_lower`` and ``_transpose`` in
+    words that compile; the page "Your own structure" of the documentation shows both.
 
     Example:
         >>> import torch, structmat as sm
@@ -150,17 +151,41 @@ class LinearOperator(Views):
     # what a subclass says ----------------------------------------------------------------------
 
     def _shape(self) -> tuple[int, int]:
-        raise NotImplementedError
+        """(m, n), from the shapes of the tensors and the static arguments."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its _shape()")
 
     def _lower(self, g: Builder, x: Any) -> Any:
-        raise NotImplementedError
+        """A x in the words of the builder; by default in one, a call of ``_apply``."""
+        return g.call(x, self)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        """A x for rows x (..., k, n) -> (..., k, m), for classes that do not write ``_lower``."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how it acts: write _lower(g, x) in the words of "
+            "structmat.builder, or _apply(x) and _adjoint(y) as functions of rows"
+        )
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        """A^H y for rows y (..., k, m) -> (..., k, n), where ``_transpose`` is not written."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how its adjoint acts: write _transpose() as an "
+            "operator, or _adjoint(y) as a function of rows"
+        )
+
+    def _effort(self) -> tuple[int, int]:
+        """(products, sums) of ``_apply`` for one row; by default those of a dense matrix."""
+        m, n = self.shape
+        return m * n, m * max(n - 1, 0)
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The matrix, written without using ``_lower``; shape batch_shape + (m, n)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its matrix in _dense()")
 
     def _transpose(self) -> LinearOperator:
-        raise NotImplementedError
+        """The transpose; by default it acts by ``_adjoint``."""
+        from structmat.compose.turned import Turned
+
+        return Turned(self)
 
     def _zeros(self, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Zeros to write entries of tensors into: mapped by torch.vmap where a tensor is."""

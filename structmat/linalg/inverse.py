@@ -15,12 +15,9 @@ circulant, diagonal plus low rank.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from structmat.builder import Builder
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.diagonal import Identity
 from structmat.leaves.fourier import DFT
@@ -84,16 +81,11 @@ class Inverse(LinearOperator):
         """The method by which it acts; a function of the structure."""
         return plan(self.children[0])
 
-    def solved(self, b: Tensor) -> Tensor:
-        """A^-1 b for columns b (..., n, k)."""
-        return solved(self.children[0], b, self.plan())
+    def _apply(self, x: Tensor) -> Tensor:
+        return solved(self.children[0], x.mT, self.plan()).mT
 
-    def solving(self) -> tuple[int, int]:
-        """(products, sums) for one column."""
+    def _effort(self) -> tuple[int, int]:
         return self.plan().each
-
-    def _lower(self, g: Builder, x: Any) -> Any:
-        return g.solve(x, self)
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         out: Tensor = torch.linalg.inv(self.children[0]._dense(wide(dtype), device))

@@ -1,0 +1,99 @@
+"""The page on your own structure runs, block by block, as it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import structmat as sm
+from structmat.operator import REGISTRY
+from structmat.rules.table import MATCHES, TABLE
+from structmat.testing import check_operator
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+@pytest.fixture
+def names() -> Iterator[dict[str, Any]]:
+    """The page's names; its rules and classes are forgotten afterwards."""
+    before, known = list(TABLE), dict(REGISTRY)
+    torch.manual_seed(0)
+    yield {"__name__": "extending"}
+    TABLE[:] = before
+    MATCHES.clear()
+    REGISTRY.clear()
+    REGISTRY.update(known)
+
+
+def test_page_runs(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    assert len(blocks) >= 6
+    for i, block in enumerate(blocks):
+        exec(compile(block, f"{PAGE.name}, block {i}", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "torch on cpu" in printed
+    assert "Permutation" in printed
+
+
+class Last(sm.LinearOperator):
+    """The last of n entries; says no more than it must."""
+
+    n: int
+
+    def __init__(self, n: int) -> None:
+        self._init(static={"n": n, "dtype": None})
+
+    def _shape(self) -> tuple[int, int]:
+        return 1, self.n
+
+    def _apply(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., -1:]
+
+    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(y, (self.n - 1, 0))
+
+    def _dense(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        return torch.eye(self.n, dtype=dtype, device=device)[-1:]
+
+
+def test_rectangular_leaf_without_words() -> None:
+    wide = torch.float64
+    check_operator(Last(4))
+    check_operator(sm.kron(Last(3), sm.Dense(torch.randn(2, 5, dtype=wide)), Last(2)))
+    check_operator(Last(3).T @ Last(3) + sm.Identity(3, wide))
+    assert Last(5).T.cost().flops >= 0
+
+
+def test_what_is_missing_is_named() -> None:
+    class Mute(sm.LinearOperator):
+        def __init__(self) -> None:
+            self._init()
+
+        def _shape(self) -> tuple[int, int]:
+            return 2, 2
+
+    x = torch.ones(2)
+    with pytest.raises(NotImplementedError, match=r"Mute does not say how it acts: write _lower"):
+        Mute()(x)
+    with pytest.raises(NotImplementedError, match=r"Mute does not say how its adjoint acts"):
+        Mute().T(x)
+    with pytest.raises(NotImplementedError, match=r"Mute does not say its matrix in _dense"):
+        Mute().to_dense()
+    with pytest.raises(NotImplementedError, match=r"Last.* has no chain to compile"):
+        sm.compile(Last(3))(torch.ones(3))
+    REGISTRY.pop("Mute")
+
+
+def test_wrong_adjoint_is_found() -> None:
+    class Wrong(Last):
+        def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(y, (0, self.n - 1))
+
+    with pytest.raises(AssertionError, match=r"Wrong\(1x4\): multiplies_columns: x @ A"):
+        check_operator(Wrong(4))
+    REGISTRY.pop("Wrong")
