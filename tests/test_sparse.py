@@ -123,6 +123,18 @@ def test_empty_and_full(density: float) -> None:
     check_operator(sm.BlockSparse(torch.randn(p.nnz, 2, 2), p), backends=("torch",))
 
 
+@pytest.mark.gpu
+@dtypes
+def test_on_a_gpu(dtype: torch.dtype) -> None:
+    p = pattern(13, 11)
+    for op in (
+        sm.Sparse((torch.randn(p.nnz, dtype=dtype), p)),
+        sm.Sparse((torch.randn(2, p.nnz, dtype=dtype), p)),
+        sm.BlockSparse(torch.randn(p.nnz, 2, 3, dtype=dtype), p),
+    ):
+        check_operator(op.to("cuda"), backends=("torch",))
+
+
 def test_half_precision_sums_in_single() -> None:
     p = pattern(64, 64, 0.9)
     x = torch.randn(3, 64).bfloat16()
@@ -218,7 +230,7 @@ def test_primitives(op: Primitive, matrix: Any, dtype: torch.dtype) -> None:
     def size(x: Tensor, w: Tensor) -> Tensor:
         return op(x, w).abs().sum()
 
-    modes: tuple[Literal["real", "symbolic"], ...] = ("real", "symbolic")
+    modes: tuple[Literal["real", "fake"], ...] = ("real", "fake")
     for mode in modes:
         traced = make_fx(torch.func.grad(size), tracing_mode=mode)
         (gx,) = torch.autograd.grad(want.abs().sum(), x, retain_graph=True)

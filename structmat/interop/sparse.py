@@ -86,6 +86,7 @@ def to_torch_sparse(op: LinearOperator, layout: torch.layout = torch.sparse_csr)
 
     def compressed(make: Any, pattern: Pattern, values: Tensor) -> Tensor:
         starts, indices = (index_tensor(t, device) for t in (pattern.indptr, pattern.indices))
+        values = values.contiguous()  # cuSPARSE does not look at their strides
         out: Tensor = make(starts, indices, values, op.shape, check_invariants=False)
         return out
 

@@ -91,6 +91,7 @@ def csr_multiply(
     if x.numel() == 0 or w.numel() == 0 or m == 0:
         return x.new_zeros([x.shape[0], m, x.shape[2]])
     if has_library(x):
+        w = w.contiguous()  # cuSPARSE does not look at the strides of values
         parts = [
             torch.sparse_csr_tensor(indptr, indices, v, list(shape), check_invariants=False) @ p
             for v, p in zip(w.resolve_conj(), x.resolve_conj(), strict=True)

@@ -292,7 +292,8 @@ def refuses(kit: _Kit) -> None:
     op, n = kit.op, kit.op.shape[1]
     _raises(ValueError, lambda: op(kit.input(n + 1)), "A(x) with x too long")
     _raises(ValueError, lambda: op @ kit.input(n + 1, 2), "A @ X with X too tall")
-    _raises(TypeError, lambda: op(torch.zeros(n, dtype=torch.int64)), "A(x) with integers")
+    whole = torch.zeros(n, dtype=torch.int64, device=op.device)
+    _raises(TypeError, lambda: op(whole), "A(x) with integers")
     _raises(TypeError, lambda: op.to(torch.int64), "A.to(int64)")
     _raises(AttributeError, lambda: setattr(op, "tensors", {}), "assignment")
 
