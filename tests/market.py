@@ -115,6 +115,20 @@ def _complex(r: Make) -> torch.dtype:
     return dtype if dtype.is_complex else dtype.to_complex()
 
 
+def _real(r: Make) -> torch.dtype:
+    dtype = r().dtype
+    return dtype.to_real() if dtype.is_complex else dtype
+
+
+def _steps(r: Make, *numbers: float) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=r().dtype, device=r().device)
+
+
+def _regular(r: Make, n: int) -> sm.LinearOperator:
+    """n x n, diagonally dominant."""
+    return sm.Dense(r(n, n) + 2 * n * torch.eye(n, dtype=r().dtype, device=r().device))
+
+
 ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "sparse": lambda r: sm.Sparse((r(17), _pattern(17))),
     "sparse_batched": lambda r: sm.Sparse((r(3, 17), _pattern(17))).T,
@@ -122,6 +136,14 @@ ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
         sm.Dense(r(2, 3)), sm.Sparse((r(11), _pattern(11))), sm.Identity(2)
     ),
     "block_sparse": lambda r: sm.BlockSparse(r(17, 4, 3), _pattern(17)),
+    "rdft": lambda r: sm.RDFT(9, dtype=_real(r)),
+    "vandermonde": lambda r: sm.Vandermonde(r(5), 4),
+    "cauchy": lambda r: sm.Cauchy(_steps(r, 0, 1, 2), _steps(r, -1, -2, -4, 5)),
+    "displacement": lambda r: sm.LowDisplacementRank(r(6, 2), r(2, 6)),
+    "state_space": lambda r: sm.StateSpace(r(3) / 2, r(3), r(3), r(), 7),
+    "state_space_dense": lambda r: sm.StateSpace(r(2, 2) / 2, r(2), r(2), r(), 6),
+    "inverse": lambda r: sm.inv(_regular(r, 5)) @ sm.Diagonal(r(5)),
+    "inverse_lifted": lambda r: sm.kron(sm.inv(_regular(r, 3)), sm.Dense(r(2, 4))),
     "toeplitz": lambda r: sm.Toeplitz(r(5), r(7)),
     "toeplitz_hermitian": lambda r: sm.Toeplitz(r(6)),
     "hankel": lambda r: sm.Hankel(r(4), r(6)),

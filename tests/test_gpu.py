@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from market import MARKET, Make, entries
+from market import MARKET, ROUNDED, Make, entries
 from oracle import check_integers, check_rounding, normal, relative_rms
 from torch import Tensor
 
 import structmat as sm
+from structmat.testing import check_operator
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]  # drivers talk
 
@@ -43,6 +44,22 @@ def test_market(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", MARKET)
 def test_integers_are_exact(name: str, dtype: torch.dtype) -> None:
     assert check_integers(MARKET[name](entries(0, dtype, "cuda")), dtype, "cuda", 5)
+
+
+COMPILED = [name for name in ROUNDED if not name.startswith("inverse")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("name", MARKET | ROUNDED)
+def test_kit(name: str, dtype: torch.dtype) -> None:
+    """Operators themselves, not compiled: everything that the base class promises."""
+    check_operator((MARKET | ROUNDED)[name](entries(3, dtype, "cuda")))
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_library_calls(name: str) -> None:
+    """What compiles to calls of libraries; the plan chooses the backend."""
+    check_operator(ROUNDED[name](entries(3, torch.float64, "cuda")), backends=("auto",))
 
 
 @pytest.mark.parametrize("name", ["identity", "zero", "permuted", "batched_monarch", "shared"])
