@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -324,6 +326,130 @@ def test_vmap(name: str) -> None:
     close(x.mT, op.to_dense().to(x.dtype), b.mT)
 
 
+@pytest.mark.parametrize("name", ["dense", "toeplitz", "cauchy", "sparse", "triangular"])
+def test_vmap_over_operators_and_forward_mode(name: str) -> None:
+    op = SYSTEMS[name][0](maker("real64"))
+    r = maker("real64", 3)
+    b = r(op.shape[0], 2)
+    table = {id(t): i for i, t in enumerate(op.parameters())}
+
+    def apply(b: Tensor, *tensors: Tensor) -> Tensor:
+        new = op._map(lambda t: tensors[table[id(t)]], None)._assuming(op.assumed)
+        return sm.solve(new, b).x
+
+    tensors = list(op.parameters())
+    many = [torch.stack([t, t * 1.5]) for t in tensors]
+    x = torch.vmap(apply, in_dims=(None, *(0 for _ in many)))(b, *many)
+    for i in range(2):
+        torch.testing.assert_close(x[i], apply(b, *(t[i] for t in many)))
+    change = [r(*t.shape) * (t != 0) for t in tensors]
+    forward: Any = torch.func.jvp(lambda *t: apply(b, *t), tuple(tensors), tuple(change))
+    pulled: Any = torch.func.vjp(lambda *t: apply(b, *t), *tensors)
+    g = r(*b.shape)
+    backward = sum((v * c).sum() for v, c in zip(pulled[1](g), change, strict=True))
+    torch.testing.assert_close((forward[1] * g).sum(), torch.as_tensor(backward))
+
+
+INVERSES: dict[str, Callable[[Make], sm.LinearOperator]] = {
+    "in a kronecker product": lambda r: sm.kron(
+        sm.Dense(r(2, 3)), sm.Inverse(sm.Dense(regular(r, 3, 3))), sm.Diagonal(r(2))
+    ),
+    "of a toeplitz matrix, lifted": lambda r: sm.kron(
+        sm.Identity(2), sm.Inverse(sm.Toeplitz(heavy(r, 4))), sm.Identity(3)
+    ),
+    "in a direct sum": lambda r: sm.direct_sum(
+        sm.Inverse(sm.Dense(regular(r, 3, 3))), sm.Dense(r(2, 4))
+    ),
+    "of a sum": lambda r: sm.inv(sm.Dense(regular(r, 4, 4)) + sm.Circulant(heavy(r, 4))),
+    "in a product": lambda r: (
+        sm.Dense(r(3, 5)) @ sm.inv(sm.Dense(regular(r, 5, 5))).T @ sm.reversal(5)
+    ),
+    "of a batch": lambda r: sm.inv(sm.Dense(regular(r, 2, 4, 4))) @ sm.Diagonal(r(4)),
+    "of a batch of toeplitz matrices": lambda r: sm.inv(
+        sm.Toeplitz(torch.stack([heavy(r, 4), heavy(r, 4)]))
+    ),
+    "resolvent": lambda r: (
+        sm.LowRank(r(3, 4), r(4, 6))
+        @ sm.inv(4 * sm.Identity(6) - sm.Dense(r(6, 6) / 3)) ** 2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INVERSES)
+@pytest.mark.parametrize("kind", ["real64", "complex128"])
+def test_inverses_inside_expressions(name: str, kind: str) -> None:
+    check_operator(INVERSES[name](maker(kind)))
+
+
+def test_properties_of_inverses() -> None:
+    r = maker("real64")
+    m = sm.Dense(regular(r, 4, 4))
+    psd = sm.Inverse(sm.assume(m, psd=True))
+    assert (sm.is_psd(psd), sm.is_symmetric(psd), sm.is_real(psd)) == (True, True, True)
+    assert sm.is_symmetric(sm.Inverse(m)) is None
+    assert sm.is_triangular(sm.Inverse(sm.Circulant(heavy(r, 4), 0)), "lower") is True
+    assert sm.is_diagonal(sm.Inverse(sm.Diagonal(away(r, 4)))) is True
+    assert sm.is_unitary(sm.Inverse(sm.assume(m, unitary=True))) is True
+    assert sm.is_unitary(sm.Inverse(sm.DFT(8))) is False
+    assert sm.displacement_rank(sm.Inverse(sm.Toeplitz(heavy(r, 9), heavy(r, 9)))) == 2
+    assert sm.rank_bound(sm.Inverse(m)) == 4
+
+
+class Grown:
+    """Random expressions of regular operators, with the method that solves each leaf."""
+
+    def __init__(self, seed: int) -> None:
+        self.choice = random.Random(seed).choice
+        self.make = maker("real64", seed)
+
+    def tree(self, n: int, depth: int) -> sm.LinearOperator:
+        """A regular n x n operator."""
+        if depth and self.choice((True, True, False)):
+            return self.node(n, depth - 1)
+        r = self.make
+        leaves: list[Callable[[], sm.LinearOperator]] = [
+            lambda: sm.Dense(regular(r, n, n)),
+            lambda: sm.Diagonal(away(r, n)),
+            lambda: sm.Permutation(torch.arange(n).roll(1).flip(0)),
+            lambda: sm.Circulant(heavy(r, n), self.choice((1, -1, 0))),
+            lambda: sm.Toeplitz(heavy(r, n), heavy(r, n)),
+            lambda: sm.DCT(n, norm="ortho", dtype=W),
+            lambda: sm.Identity(n),
+        ]
+        return self.choice(leaves)()
+
+    def node(self, n: int, depth: int) -> sm.LinearOperator:
+        """A composition."""
+        k = self.choice([d for d in range(1, n + 1) if n % d == 0])
+        made: list[Callable[[], sm.LinearOperator]] = [
+            lambda: self.tree(n, depth) @ self.tree(n, depth),
+            lambda: sm.kron(self.tree(k, depth), self.tree(n // k, depth)),
+            lambda: (
+                sm.direct_sum(self.tree(k, depth), self.tree(n - k, depth))
+                if k < n
+                else self.tree(n, depth)
+            ),
+            lambda: self.tree(n, depth).T,
+            lambda: self.choice((2.0, -0.5)) * self.tree(n, depth),
+            lambda: sm.Inverse(self.tree(n, depth)),
+            lambda: 4 * sm.Diagonal(away(self.make, n)) + thin(self.make, n, 1),
+        ]
+        return self.choice(made)()
+
+
+def test_random_trees() -> None:
+    """Products, Kronecker products, direct sums, ... of regular leaves; and their inverses."""
+    for seed in range(120):
+        grown = Grown(seed)
+        op = grown.tree(grown.choice((1, 2, 4, 6, 12)), 3)
+        n, dense = op.shape[0], op.to_dense().to(W)
+        b = maker("real64", seed + 1)(n, 2)
+        solution = sm.solve(op, b)
+        close(solution.x, dense, b)
+        close(sm.inv(op) @ b, dense, b)
+        close(sm.inv(op).simplify() @ b, dense, b)
+
+
 def test_closed_forms() -> None:
     r = maker("real64")
     inverse = {name: sm.inv(make(r)).simplify() for name, (make, _) in SYSTEMS.items()}
@@ -545,6 +671,11 @@ def test_errors() -> None:
         (lambda: sm.solve(a, torch.ones(4)), ValueError, r"has 3 rows, b has shape \(4,\)"),
         (lambda: sm.solve(a, torch.ones(2, 4)), ValueError, r"for rows \(..., n\) pass b.mT"),
         (lambda: sm.solve(a, torch.ones(3, dtype=torch.int64)), TypeError, r"b.to\(torch.float64"),
+        (
+            lambda: sm.solve(a, torch.ones(3, device="meta")),
+            ValueError,
+            r"is on cpu, b on meta; move one: A.to\(b.device\)",
+        ),
         (lambda: sm.solve(a, torch.tensor(1.0)), ValueError, "at least 1 dim"),
         (lambda: sm.solve(a, torch.ones(3), method="cholesky"), ValueError, "these do: dense lu, "),
         (

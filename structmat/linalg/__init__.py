@@ -26,6 +26,7 @@ from structmat.linalg import (  # isort: skip
     sparse_entries as sparse_entries,
     spectrum_leaves as spectrum_leaves,
     factorised as factorised,
+    inverse_properties as inverse_properties,
     partitioned as partitioned,
     spectral as spectral,
     toeplitz as toeplitz,

@@ -72,6 +72,31 @@ class _Implicit(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.solver, ctx.spec, ctx.least, b, *leaves = inputs
         ctx.save_for_backward(output, b, *leaves)
+        ctx.save_for_forward(output, *leaves)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        """Forward mode: A^-1 (b' - A' x)."""
+        if ctx.least:
+            raise NotImplementedError("solve: least squares have no forward-mode derivative yet")
+        x, *leaves = ctx.saved_tensors
+        moved, *changes = tangents[3:]
+        right = torch.zeros_like(x) if moved is None else moved
+        some = [i for i, t in enumerate(changes) if t is not None]
+        if some:
+
+            def applied(*new: Tensor) -> Tensor:
+                whole = list(leaves)
+                for i, t in zip(some, new, strict=True):
+                    whole[i] = t
+                op: LinearOperator = pytree.tree_unflatten(whole, ctx.spec)
+                out: Tensor = op @ x
+                return out
+
+            at = tuple(leaves[i] for i in some)
+            moved_by: Any = torch.func.jvp(applied, at, tuple(changes[i] for i in some))
+            right = right - moved_by[1]
+        return implicitly(pytree.tree_unflatten(leaves, ctx.spec), right, ctx.solver)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:

@@ -131,6 +131,11 @@ def _check_right_hand_side(A: LinearOperator, b: Tensor) -> None:
             f"solve: {A._label()} has {n} rows, b has shape {tuple(b.shape)}; b is (n,), or "
             "columns (..., n, k): for rows (..., n) pass b.mT"
         )
+    for t in A._all_tensors():
+        if t.device != b.device:
+            raise ValueError(
+                f"solve: {A._label()} is on {t.device}, b on {b.device}; move one: A.to(b.device)"
+            )
     if b.ndim > 2:
         try:
             torch.broadcast_shapes(A.batch_shape, b.shape[:-2])
