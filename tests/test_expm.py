@@ -167,6 +167,28 @@ def test_condition_numbers_by_structure() -> None:
     assert "unitary" in found.method
 
 
+def test_condition_numbers_of_large_matrices_are_estimated() -> None:
+    n = 700
+    A = sm.Diagonal(torch.linspace(1, 3, n, dtype=torch.float64)) + sm.LowRank(
+        safe(1, n, 2), safe(2, 2, n)
+    )
+    found = sm.cond(A, return_method=True)
+    assert "estimate by Lanczos" in found.method
+    assert torch.allclose(found.value, torch.linalg.cond(A.to_dense()), rtol=1e-3)
+
+
+def test_a_bound_replaces_the_norm() -> None:
+    def f(c: Tensor) -> Tensor:
+        A = sm.Toeplitz(c)
+        return sm.expm_multiply(A, torch.ones(4, dtype=torch.float64), bound=10.0)
+
+    c = safe(1, 3, 4)
+    want = torch.stack([torch.linalg.matrix_exp(sm.Toeplitz(t).to_dense()).sum(-1) for t in c])
+    assert torch.allclose(torch.vmap(f)(c), want)
+    with pytest.raises(ValueError, match="bound="):
+        torch.vmap(lambda t: sm.expm_multiply(sm.Toeplitz(t), torch.ones(4)))(c)
+
+
 # errors -----------------------------------------------------------------------------------------
 
 

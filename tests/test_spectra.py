@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from market import entries
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import structmat as sm
-from structmat.linalg import Answer, slogdet_of
-from structmat.linalg.answer import block_size
+from structmat.linalg import Answer, DenseWarning, slogdet_of
+from structmat.linalg.answer import DENSE, block_size
 from structmat.testing import operators
 
 r = entries(3)
@@ -331,8 +333,8 @@ def test_determinant_of_fifty_factors() -> None:
 def test_large_traces_need_no_matrix() -> None:
     n = 2**20
     assert float(sm.trace(sm.kron(sm.Identity(n), sm.Circulant(torch.ones(n))))) == 2.0**40
-    m = sm.Monarch(torch.ones(128, 128, 128), torch.ones(128, 128, 128))
-    assert float(sm.trace(m)) == 2**14
+    ones = torch.ones(1, 1, 1).expand(512, 512, 512)
+    assert float(sm.trace(sm.Monarch(ones, ones))) == 2**18
 
 
 def test_blocks_of_columns() -> None:
@@ -417,6 +419,81 @@ def test_gradients(make: Callable[[], sm.LinearOperator]) -> None:
     gradient_matches(
         lambda A: sm.eigvals(A).abs() ** 3, lambda d: torch.linalg.eigvals(d).abs() ** 3, make
     )
+
+
+VMAPPED: dict[str, tuple[Callable[[Tensor], sm.LinearOperator], tuple[int, ...]]] = {
+    "diagonal": (sm.Diagonal, (4,)),
+    "dense": (sm.Dense, (3, 3)),
+    "circulant": (sm.Circulant, (4,)),
+    "toeplitz": (sm.Toeplitz, (4,)),
+    "butterfly": (sm.Butterfly, (2, 2, 2, 2)),
+    "lemma": (lambda d: sm.Diagonal(d + 5) + sm.LowRank(d[:, None], d[None]), (4,)),
+    "kron": (lambda d: sm.kron(sm.Dense(d), sm.Identity(2)), (3, 3)),
+    "kron_sum": (lambda d: sm.kron_sum(sm.Dense(d), sm.Identity(2)), (3, 3)),
+    "monarch": (lambda d: sm.Monarch(d, d), (2, 2, 2)),
+    "low_rank": (lambda d: sm.LowRank(d, d.mT), (5, 2)),
+}
+
+
+@pytest.mark.parametrize("name", VMAPPED)
+def test_under_transforms_of_torch(name: str) -> None:
+    make, shape = VMAPPED[name]
+    x = safe(1, 3, *shape)
+    functions: list[Callable[[sm.LinearOperator], Tensor]] = [
+        sm.trace,
+        sm.diagonal,
+        lambda A: sm.slogdet(A).logabsdet,
+        lambda A: sm.slogdet(A).sign,
+        lambda A: sm.eigvals(A).abs().sum(-1),
+        sm.svdvals,
+        sm.norm,
+        lambda A: sm.norm(A, 1),
+        lambda A: sm.norm(A, 2),
+    ]
+    for f in functions:
+        applied = partial(_made, f, make)
+        want = torch.stack([applied(t) for t in x])
+        assert torch.allclose(torch.vmap(applied)(x), want)
+    for f in (functions[0], functions[2]):
+        applied = partial(_made, f, make)
+        traced = make_fx(applied)(x[0])
+        assert torch.allclose(traced(x[1]), applied(x[1]))
+
+
+def _made(
+    f: Callable[[sm.LinearOperator], Tensor], make: Callable[[Tensor], sm.LinearOperator], t: Tensor
+) -> Tensor:
+    return f(make(t))
+
+
+def test_second_derivatives() -> None:
+    for f in (lambda d: sm.slogdet(sm.Circulant(d)).logabsdet, lambda d: sm.norm(sm.Toeplitz(d))):
+        assert torch.autograd.gradgradcheck(f, safe(3, 4).requires_grad_())
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        sm.BlockDiagonal(safe(1, 4, 3, 3)),
+        sm.Circulant(safe(2, 12)),
+        sm.kron(sm.Dense(safe(3, 3, 3)), sm.DCT(4, 2, None, torch.float64)),
+        sm.Diagonal(safe(4, 2, 12)) + 2 * sm.Identity(12),
+    ],
+)
+def test_the_lemma_on_what_is_easily_solved(base: sm.LinearOperator) -> None:
+    A = base + 3 * sm.LowRank(safe(5, 12, 2), safe(6, 2, 12))
+    found = sm.slogdet(A, return_method=True)
+    want = torch.linalg.slogdet(A.to_dense())
+    assert "lemma" in found.method
+    assert torch.allclose(found.value.logabsdet, want.logabsdet)
+    assert torch.allclose(found.value.sign, want.sign)
+
+
+def test_what_becomes_dense_and_is_large_warns() -> None:
+    n = DENSE + 1
+    A = sm.Dense(torch.ones(n, 1)) @ sm.Dense(torch.ones(1, n)) + sm.cyclic_shift(n)
+    with pytest.warns(DenseWarning, match=r"slogdet: the structure of .* does not give it.*2049"):
+        sm.slogdet(A @ sm.Toeplitz(torch.ones(n)))
 
 
 # iterations and errors --------------------------------------------------------------------------

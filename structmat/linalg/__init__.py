@@ -32,7 +32,7 @@ from structmat.linalg import (  # isort: skip
     toeplitz as toeplitz,
 )
 from structmat.linalg.action import expm_multiply
-from structmat.linalg.answer import Answer
+from structmat.linalg.answer import Answer, DenseWarning
 from structmat.linalg.column_sums import column_sums_of
 from structmat.linalg.condition import cond, cond_of
 from structmat.linalg.determinant import SignLog, det, logdet, slogdet, slogdet_of
@@ -51,6 +51,7 @@ from structmat.linalg.trace import trace, trace_of
 
 __all__ = [
     "Answer",
+    "DenseWarning",
     "Entries",
     "IllConditionedWarning",
     "Inverse",

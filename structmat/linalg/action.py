@@ -29,7 +29,7 @@ from structmat.compose import (
 )
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.monarch import Monarch
-from structmat.linalg.answer import Answer, like, need_square, not_an_operator
+from structmat.linalg.answer import Answer, like, need_square, not_an_operator, traced
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat
 from structmat.linalg.expm import expm_of, pushed
@@ -45,14 +45,29 @@ DEGREES = tuple(range(5, 56, 5))
 
 @overload
 def expm_multiply(
-    A: LinearOperator, x: Any, t: Any = ..., *, return_method: Literal[False] = ...
+    A: LinearOperator,
+    x: Any,
+    t: Any = ...,
+    *,
+    bound: float | None = ...,
+    return_method: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
 def expm_multiply(
-    A: LinearOperator, x: Any, t: Any = ..., *, return_method: Literal[True]
+    A: LinearOperator,
+    x: Any,
+    t: Any = ...,
+    *,
+    bound: float | None = ...,
+    return_method: Literal[True],
 ) -> Answer[Tensor]: ...
 def expm_multiply(
-    A: LinearOperator, x: Any, t: Any = 1.0, *, return_method: bool = False
+    A: LinearOperator,
+    x: Any,
+    t: Any = 1.0,
+    *,
+    bound: float | None = None,
+    return_method: bool = False,
 ) -> Tensor | Answer[Tensor]:
     """expm(t A) x, without the exponential.
 
@@ -60,6 +75,8 @@ def expm_multiply(
         A: square operator.
         x: vector (n,) or columns (..., n, b), as for ``A @ x``.
         t: number, or real or complex tensor without dimensions, that receives a gradient.
+        bound: of a norm of t A, which decides the number of products; by default one is computed.
+            Inside ``torch.vmap`` or while torch traces it must be given: numbers are not seen.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
@@ -67,7 +84,8 @@ def expm_multiply(
 
     Raises:
         TypeError: A is no operator, integer x.
-        ValueError: A is not square, x does not fit, t has dimensions or is no finite number.
+        ValueError: A is not square, x does not fit, t has dimensions or is no finite number, no
+            bound where numbers cannot be looked at.
 
     Source: ``scipy.sparse.linalg.expm_multiply``.
 
@@ -93,7 +111,7 @@ def expm_multiply(
     if structured is not None:
         y, method = structured._rows(rows), "exponential by structure"
     else:
-        y, method = _taylor(scaled, rows)
+        y, method = _taylor(scaled, rows, bound)
     lead = torch.broadcast_shapes(A.batch_shape, y.shape[:-2])
     y = y.expand(*lead, *y.shape[-2:])
     y = y.squeeze(-2) if x.ndim == 1 else y.mT
@@ -193,15 +211,19 @@ def _largest(lines: Iterable[Sequence[Tensor]], k: int) -> Tensor:
     return most
 
 
-def _taylor(op: LinearOperator, rows: Tensor) -> tuple[Tensor, str]:
+def _taylor(op: LinearOperator, rows: Tensor, bound: float | None) -> tuple[Tensor, str]:
     to = like(op)
     if op.shape[0] == 0:
         return op._rows(rows), "empty"
     spread = pushed(op.children[0], op) if isinstance(op, Scaled) else None
     rest, shifts = shifted(spread or op)
     assert rest is not None  # multiples of I alone are diagonal
-    bound = bounds(rest, to).detach().amin(-1)
-    size = float(bound.max()) if bound.numel() else 0.0
+    if bound is None and traced(op):
+        raise ValueError(
+            f"expm_multiply: the norm of {op._label()} cannot be looked at inside a transform of "
+            "torch; give an upper bound of the norm of t A, bound=..."
+        )
+    size = float(bounds(rest, to).detach().amin(-1).max()) if bound is None else bound
     if not math.isfinite(size):
         raise ValueError(f"expm_multiply: {op._label()} has entries that are no finite numbers")
     steps, degree = plan(size, torch.finfo(to.dtype).eps / 2)

@@ -10,26 +10,39 @@ tensors of the operator, except where the method says that SciPy found it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
 
 __all__ = [
     "Answer",
+    "DenseWarning",
     "block_size",
     "columns",
+    "dense",
     "like",
     "multiplied",
     "name",
     "need_square",
     "spread",
+    "traced",
     "unit_rows",
 ]
+
+DENSE = 2048
+"""The largest side of a matrix that becomes dense without a warning."""
+
+
+class DenseWarning(UserWarning):
+    """A large operator became a dense matrix, because no structure of it serves."""
+
 
 V = TypeVar("V", covariant=True)
 
@@ -73,6 +86,26 @@ def multiplied(parts: list[Answer[Tensor]]) -> Tensor:
     for p in parts[1:]:
         out = out * p.value
     return out
+
+
+def traced(op: LinearOperator) -> bool:
+    """Whether numbers cannot be looked at: inside a transform of torch, or while it traces."""
+    return is_in_torch_dispatch_mode() or any(
+        torch._C._functorch.is_functorch_wrapped_tensor(t) for t in op._all_tensors()
+    )
+
+
+def dense(op: LinearOperator, to: Tensor, function: str, way_out: str = "") -> Tensor:
+    """The dense matrix, with a warning where it is large."""
+    m, n = op.shape
+    if max(m, n) > DENSE:
+        warnings.warn(
+            f"{function}: the structure of {op._label()} does not give it, so the dense {m} x {n} "
+            f"matrix is made{way_out}",
+            DenseWarning,
+            stacklevel=2,
+        )
+    return op._dense(to.dtype, to.device)
 
 
 def need_square(function: str, op: LinearOperator) -> None:

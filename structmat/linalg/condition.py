@@ -3,8 +3,9 @@
     cond(A) = s_1 / s_n,  the ratio of the extreme singular values
 
 which is 1 for a unitary matrix, multiplies in Kronecker products, and is at hand where the
-singular values are known by structure. Otherwise it takes the singular values of the dense matrix,
-and says so.
+singular values are known by structure. Otherwise it takes the singular values of the dense matrix
+while that is small; beyond, where systems with A are solved by structure, an estimate by Lanczos
+iterations with A and with its inverse; and it says so.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from torch import Tensor
 
 from structmat.compose import Kronecker, Scaled, Transpose
 from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
-from structmat.linalg.singular import svdvals_found
+from structmat.linalg.inverse import Inverse
+from structmat.linalg.plan import structured
+from structmat.linalg.singular import largest, svdvals_found, svdvals_of
 from structmat.operator import LinearOperator
 
 __all__ = ["cond", "cond_of"]
+
+SMALL = 512
+"""Up to this least side the condition number of a matrix without structure is a dense SVD's."""
 
 
 @overload
@@ -55,6 +61,11 @@ def cond(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[T
 @singledispatch
 def cond_of(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     """The rule behind :func:`cond`; register a class of your own for its structure."""
+    if svdvals_of(op, to) is None and min(op.shape) > SMALL and not op.batch_shape:
+        how = structured(op) if op.shape[0] == op.shape[1] else None
+        if how is not None and not how.densified and how.name != "none":
+            value = largest(op, 1).value[0] * largest(Inverse(op), 1).value[0]
+            return Answer(value, f"estimate by Lanczos iterations with A and A^-1 ({how.name})")
     found = svdvals_found(op, to)
     ratio = found.value.amax(-1) / found.value.amin(-1)  # 0 / 0: a zero matrix is singular
     return Answer(ratio.nan_to_num(nan=float("inf"), posinf=float("inf")), found.method)

@@ -26,17 +26,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.index import IndexMap
 from structmat.leaves.butterfly import Butterfly, MonarchChain
-from structmat.leaves.dense import LowRank
+from structmat.leaves.dense import Dense
+from structmat.leaves.diagonal import Diagonal
 from structmat.leaves.monarch import Monarch
-from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
+from structmat.linalg.answer import (
+    Answer,
+    dense,
+    like,
+    name,
+    need_square,
+    not_an_operator,
+    spread,
+    traced,
+)
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
+from structmat.linalg.low_rank import split_low_rank
+from structmat.linalg.plan import solved, structured
 from structmat.linalg.spectrum import eigvals_of
-from structmat.linalg.structure import diagonal_known
+from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
 from structmat.properties import is_triangular
 
@@ -163,7 +176,7 @@ def slogdet_of(op: LinearOperator, to: Tensor) -> Answer[SignLog]:
     if type(simpler) is not type(op):
         found = slogdet_of(simpler, to)
         return Answer(found.value, name("simplified", [found.method]))
-    return lu(op._dense(to.dtype, to.device), "dense LU")
+    return lu(dense(op, to, "slogdet"), "dense LU")
 
 
 def lu(matrix: Tensor, method: str) -> Answer[SignLog]:
@@ -286,8 +299,8 @@ def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[Si
             if len(group) == 1:
                 parts.append(slogdet_of(c, to))
             else:
-                dense = Product(*group)._dense(to.dtype, to.device)
-                parts.append(lu(dense, "dense LU of rectangular factors"))
+                matrix = dense(Product(*group), to, "slogdet")
+                parts.append(lu(matrix, "dense LU of rectangular factors"))
             group = []
     return times([(p, 1) for p in parts], "product of determinants")
 
@@ -296,36 +309,54 @@ def _(op: Product | MonarchChain | Monarch | Butterfly, to: Tensor) -> Answer[Si
 def _(op: Sum, to: Tensor) -> Answer[SignLog]:
     if diagonal_known(op):
         return of_diagonal(diagonal_of(op, 0, to).value, "diagonal")
-    known = eigvals_of(op, to, False)
-    if known is not None:
-        return of_spectrum(known.value, to, name("product of eigenvalues", [known.method]))
     if is_triangular(op):
         return _default(op, to)
-    return lemma(op, to) or _default(op, to)
+    simpler = op.simplify()
+    if not isinstance(simpler, Sum):
+        found = slogdet_of(simpler, to)
+        return Answer(found.value, name("simplified", [found.method]))
+    by_lemma = lemma(op, to)
+    if by_lemma is not None:
+        return by_lemma
+    rest, shifts = shifted(op)
+    if shifts and not isinstance(rest, Dense):
+        known = eigvals_of(op, to, False)
+        if known is not None:
+            return of_spectrum(known.value, to, name("product of eigenvalues", [known.method]))
+    return _default(op, to)
 
 
 def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
-    """det(D + U V) = det D det(I + V D^-1 U), for a diagonal D that is safe to divide by."""
-    low = [c for c in op.children if isinstance(c, LowRank)]
-    rest = [c for c in op.children if not isinstance(c, LowRank)]
-    rank = sum(c.rank for c in low)
-    if not low or not rest or not all(map(diagonal_known, rest)) or 2 * rank > op.shape[0]:
+    """det(A + U V) = det A det(I + V A^-1 U), where A is easily solved and safe to divide by.
+
+    Where A is so ill-conditioned that A^-1 U lacks the digits which U V brings, None; while numbers
+    cannot be looked at (inside ``torch.vmap``, or while torch traces), it is taken as safe.
+    """
+    found = split_low_rank(op)
+    if found is None:
         return None
-    d = diagonal_of(Sum(*rest), 0, to).value
-    size = d.detach().abs()
-    eps = torch.finfo(to.dtype).eps
-    if bool((size.amin(-1) <= math.sqrt(eps) * size.amax(-1)).any()):
-        return None  # dividing by it would lose the digits that U V brings
-    u = _cat([c.left.to(to) for c in low], -1)
-    v = _cat([c.right.to(to) for c in low], -2)
-    inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ (u / d[..., None])
-    parts = [(of_diagonal(d, "diagonal"), 1), (lu(inner, "dense LU of rank size"), 1)]
+    base, u, v = found
+    n, rank = op.shape[0], u.shape[-1]
+    if 2 * rank > n:
+        return None
+    if diagonal_known(base):
+        base = Diagonal(diagonal_of(base, 0, to).value)
+    how = structured(base)
+    if how is None or how.densified or how.name == "none":
+        return None
+    u, v = u.to(to), v.to(to)
+    try:
+        x = solved(base, u, how)
+    except LinAlgError:
+        return None
+    if not traced(op):
+        norms = [torch.linalg.matrix_norm(t.detach()) for t in (x, base @ u, u)]
+        growth = norms[0] * norms[1] / norms[2] ** 2
+        if not bool((growth < torch.finfo(to.dtype).eps ** -0.5).all()):
+            return None
+    inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ x
+    parts = [(slogdet_of(base, to), 1), (lu(inner, "dense LU of rank size"), 1)]
     return times(parts, "matrix determinant lemma")
-
-
-def _cat(parts: list[Tensor], dim: int) -> Tensor:
-    lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
-    return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], dim)
 
 
 _default = slogdet_of.dispatch(LinearOperator)

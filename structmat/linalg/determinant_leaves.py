@@ -24,7 +24,7 @@ from structmat.leaves.toeplitz import Circulant
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.leaves.wavelet import Wavelet
-from structmat.linalg.answer import Answer
+from structmat.linalg.answer import Answer, dense
 from structmat.linalg.determinant import (
     SignLog,
     constant,
@@ -73,7 +73,7 @@ def _(op: LowRank, to: Tensor) -> Answer[SignLog]:
     if op.rank < n:
         return singular(to, "rank below n")
     if op.rank > n:
-        return lu(op._dense(to.dtype, to.device), "dense LU")
+        return lu(dense(op, to, "slogdet"), "dense LU")
     parts = [lu(t.to(to), "dense LU") for t in (op.left, op.right)]
     return times([(p, 1) for p in parts], "product of determinants")
 
@@ -104,7 +104,7 @@ def _(op: Circulant, to: Tensor) -> Answer[SignLog]:
 def _(op: Convolution, to: Tensor) -> Answer[SignLog]:
     found = convolution_spectrum(op, to)
     if found is None:
-        return lu(op._dense(to.dtype, to.device), "dense LU")
+        return lu(dense(op, to, "slogdet"), "dense LU")
     return of_spectrum(found[0], to, found[1])
 
 

@@ -2,7 +2,8 @@
 
     (A B)[i, j] = sum_t A[i, t] B[t, j]   over the t where row i of A may be non-zero
 
-so that with Kronecker-sparse factors the diagonal of a Monarch matrix costs O(n^1.5), not O(n^2).
+and where the rows of one Kronecker-sparse factor meet the columns of another in few places only
+those count: the diagonal of a square Monarch matrix costs O(n), not O(n^2).
 A chain of more than two chainable Kronecker-sparse factors is multiplied out to two first (Le et
 al., Butterfly factorization with error guarantees, 2024, proposition 4.7).
 """
@@ -137,9 +138,55 @@ def halves(op: LinearOperator) -> list[LinearOperator] | None:
     return list(halves)
 
 
+def _pair(x: KroneckerSparse, y: KroneckerSparse) -> Entries:
+    """Entries of X Y for d_2 | d_1: the row of X meets the column of Y in few places.
+
+    Row i of X has the columns base + rho d_1, column j of Y the rows start + rho' d_2 of a block of
+    b_2 d_2 rows, so that ceil(b_2 d_2 / d_1) of them can agree: in a square Monarch matrix one.
+    """
+    (_, b1, c1, d1), (_, b2, c2, d2) = x.pattern, y.pattern
+    block = b2 * d2
+    width = min(c1, -(-block // d1))
+
+    def get(i: Tensor, j: Tensor, to: Tensor) -> Tensor:
+        left, side, last = i // (b1 * d1), (i // d1) % b1, i % d1
+        right, column, end = j // (c2 * d2), (j // d2) % c2, j % d2
+        base = left * (c1 * d1) + last
+        low = ((right * block - base + d1 - 1) // d1).clamp(min=0)
+        rho = low[..., None] + torch.arange(width, device=to.device)
+        t = base[..., None] + rho * d1
+        hit = (rho < c1) & (t < (right[..., None] + 1) * block) & (last % d2 == end)[..., None]
+        rho, row = rho.clamp(max=c1 - 1), (t // d2) % b2
+        a = x.values.to(to)[..., left[..., None], side[..., None], rho, last[..., None]]
+        b = y.values.to(to)[..., right[..., None], row, column[..., None], end[..., None]]
+        return torch.where(hit, a * b, 0).sum(-1)
+
+    return Entries(width, get)
+
+
+def _kronecker_sparse(op: LinearOperator) -> KroneckerSparse | None:
+    match op:
+        case KroneckerSparse():
+            return op
+        case BlockDiagonal():
+            return KroneckerSparse(op.blocks[..., None])
+        case Transpose():
+            inner = _kronecker_sparse(op.children[0])
+            return None if inner is None else KroneckerSparse(inner.values.transpose(-3, -2))
+    return None
+
+
 def _chain(ops: list[LinearOperator]) -> Entries | None:
     if len(ops) == 1:
         return entries_of(ops[0])
+    x, y = _kronecker_sparse(ops[0]), _kronecker_sparse(ops[1])
+    if len(ops) == 2 and x is not None and y is not None and 0 not in (*x.pattern, *y.pattern):
+        if x.pattern[3] % y.pattern[3] == 0:
+            return _pair(x, y)
+        if y.pattern[3] % x.pattern[3] == 0:
+            turned = [KroneckerSparse(f.values.transpose(-3, -2)) for f in (y, x)]
+            pair = _pair(*turned)
+            return Entries(pair.cost, lambda i, j, to: pair.get(j, i, to))
     first, last = _rows(ops[0]), _rows(ops[-1].T)
     if last is not None and (first is None or last.width < first.width):
         flipped = _chain([op.T for op in reversed(ops)])

@@ -25,7 +25,7 @@ from structmat.leaves.diagonal import Diagonal, Zero
 from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, join
 from structmat.leaves.trigonometric import Trigonometric
-from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
+from structmat.linalg.answer import Answer, dense, like, name, not_an_operator, spread
 from structmat.linalg.arpack import check_k, scipy_operator, start_vector
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spectrum
@@ -103,7 +103,8 @@ def svdvals_found(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
         found = svdvals_of(simpler, to)
         if found is not None:
             found = Answer(found.value, name("simplified", [found.method]))
-    return found or _dense(op._dense(to.dtype, to.device), "dense SVD")
+    way_out = "; for the largest k take sm.svdvals(A, k)"
+    return found or _dense(dense(op, to, "svdvals", way_out), "dense SVD")
 
 
 def _dense(matrix: Tensor, method: str) -> Answer[Tensor]:

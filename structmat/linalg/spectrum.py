@@ -22,7 +22,7 @@ from torch import Tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.toeplitz import join
-from structmat.linalg.answer import Answer, like, name, need_square, not_an_operator, spread
+from structmat.linalg.answer import Answer, dense, like, name, need_square, not_an_operator, spread
 from structmat.linalg.arpack import extreme
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
@@ -135,7 +135,8 @@ def eigvals_found(op: LinearOperator, to: Tensor, hermitian: bool) -> Answer[Ten
         found = eigvals_of(simpler, to, hermitian) if simpler is not op else None
         if found is not None:
             found = Answer(found.value, name("simplified", [found.method]))
-    return found or dense_eigvals(op._dense(to.dtype, to.device), hermitian)
+    way_out = "; for k extreme ones take sm.eigvals(A, k)"
+    return found or dense_eigvals(dense(op, to, "eigvals", way_out), hermitian)
 
 
 def dense_eigvals(matrix: Tensor, hermitian: bool) -> Answer[Tensor]:
