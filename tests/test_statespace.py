@@ -131,6 +131,7 @@ def test_gradients_and_tracing(kind: str) -> None:
 def test_algebra(kind: str) -> None:
     op = system(kind, 3, 8)
     assert isinstance((3 * op).simplify(), sm.StateSpace)
+    assert isinstance((torch.tensor(3.0) * op).simplify(), sm.StateSpace)
     assert isinstance(op.T.T.simplify(), sm.StateSpace)
     assert isinstance((op - op).simplify(), sm.Zero)
     check_operator(sm.kron(sm.Dense(torch.randn(2, 3, dtype=WIDE)), op.T), backends=("torch",))

@@ -94,7 +94,7 @@ def _scaled(alpha: Any, t: Tensor, event: int) -> Tensor | None:
         return out
     if _grows(t.shape[: t.ndim - event], alpha.shape):
         return None
-    return mul(t, alpha.reshape(*alpha.shape, *(1,) * event))
+    return mul(t, alpha[(..., *(None,) * event)])
 
 
 def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
