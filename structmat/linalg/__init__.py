@@ -25,6 +25,7 @@ from structmat.linalg import (  # isort: skip
     products as products,
     sparse_entries as sparse_entries,
     spectrum_leaves as spectrum_leaves,
+    state_spaces as state_spaces,
     factorised as factorised,
     inverse_properties as inverse_properties,
     partitioned as partitioned,
