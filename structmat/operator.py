@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from structmat.builder import Builder, Counting, Eager
 from structmat.cost import Cost
-from structmat.sizes import has_symbols, tidy
+from structmat.sizes import has_symbols, symbols_of, tidy
 from structmat.static import from_json, to_json
 from structmat.views import Views
 
@@ -80,6 +80,8 @@ class LinearOperator(Views):
     static: dict[str, Any]
     assumed: frozenset[str] = frozenset()
     """Properties that the user declared, see :func:`structmat.assume`."""
+    symbolic: bool = False
+    """Whether sizes are symbols, see :mod:`structmat.sized`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -102,7 +104,7 @@ class LinearOperator(Views):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A leaf that takes sizes becomes one of :mod:`structmat.sized` where they are symbols."""
-        if not cls.fields and has_symbols(*args, *kwargs.values()) and not _has_tensors(args):
+        if not cls.fields and symbols_of(*args, *kwargs.values()) and not _has_tensors(args):
             from structmat.sized.form import FAMILIES
 
             if cls.__name__ in FAMILIES and REGISTRY[cls.__name__] is cls:
@@ -122,6 +124,8 @@ class LinearOperator(Views):
         for name, value in (*self.tensors.items(), *self.static.items()):
             if name != "dtype":  # the property below answers for the whole expression
                 put(self, name, value)
+        if any(getattr(c, "symbolic", False) for c in self.children):
+            put(self, "symbolic", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: build a new operator instead")
@@ -203,8 +207,9 @@ class LinearOperator(Views):
 
     def _require_numbers(self) -> None:
         """Raise TypeError where a leaf has symbols for sizes."""
-        for c in self.children:
-            c._require_numbers()
+        if self.symbolic:
+            for c in self.children:
+                c._require_numbers()
 
     # what follows ------------------------------------------------------------------------------
 
@@ -334,8 +339,7 @@ class LinearOperator(Views):
 
     def _check_input(self, x: Tensor, axis: int, call: str) -> None:
         n, batch = self.shape[1], self.batch_shape
-        if has_symbols(n):
-            self._require_numbers()
+        self._require_numbers()
         self._check_device(x.device, "x is")
         if not (x.is_floating_point() or x.is_complex()):
             raise TypeError(
@@ -492,6 +496,7 @@ class LinearOperator(Views):
         """
         from structmat.compose.indexing import index
 
+        self._require_numbers()
         return index(self, key)
 
     def __iter__(self) -> Iterator[Tensor]:

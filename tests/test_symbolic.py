@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,35 @@ def test_counts_are_the_concrete_ones(name: str) -> None:
             assert found == wanted, f"{case._label()} at {size}"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_counts_of_random_expressions(seed: int) -> None:
+    """Square leaves in all combinators: what is counted in symbols is what is counted bound."""
+    draw = random.Random(seed)
+    square = [make for make, sizes in EXAMPLES.values() if 64 in sizes or 100 in sizes]
+    leaves = [op for op in (make() for make in square) if op.shape == (n, n)]
+
+    def tree(depth: int) -> sm.LinearOperator:
+        if depth == 0:
+            return draw.choice(leaves)
+        a, b = tree(depth - 1), tree(depth - 1)
+        options: list[Make] = [
+            lambda: a @ a,
+            lambda: 3 * a - a.T,
+            lambda: sm.kron_sum(sm.reversal(3), a.H),
+            lambda: sm.kron(sm.Identity(2), a) @ sm.direct_sum(a, a),
+            lambda: sm.block([[a, 0], [0, b]]),
+        ]
+        if a.shape == b.shape:
+            options += [lambda: a @ b, lambda: a + b, lambda: sm.block([[a, b], [b.T, a]])]
+        return draw.choice(options)()
+
+    op = tree(2)
+    concrete = op.bind(n=64)
+    found = (*concrete.shape, *concrete.operations(), *vars(concrete.cost()).values())
+    symbolic = (*op.shape, *op.operations(), *vars(op.cost()).values())
+    assert found == tuple(v.subs(n, 64) if hasattr(v, "subs") else v for v in symbolic)
+
+
 def test_every_family_has_an_example() -> None:
     assert {name.partition("_")[0] for name in EXAMPLES} | set(EXAMPLES) >= set(FAMILIES)
 
@@ -157,6 +188,13 @@ def test_shapes_that_cannot_fit_are_refused() -> None:
     assert (sized.Dense(n, (m + 1) ** 2) @ sized.Dense(m**2 + 2 * m + 1, n)).shape == (n, n)
 
 
+QUESTIONS = (
+    *("trace", "logdet", "diagonal", "eigvals", "svdvals", "norm", "cond", "expm", "inv", "det"),
+    *("is_symmetric", "is_hermitian", "is_psd", "is_unitary", "is_diagonal", "is_triangular"),
+    *("is_real", "rank_bound", "bandwidth", "displacement_rank", "assume"),
+)
+
+
 def test_applying_says_bind() -> None:
     op = sized.Dense(8, n) @ sized.Diagonal(n) @ sized.Dense(n, 8)
     uses: list[Callable[[], object]] = [
@@ -167,6 +205,10 @@ def test_applying_says_bind() -> None:
         op.spec,
         op.simplify,
         lambda: sm.compile(op),
+        lambda: op[1:3],
+        lambda: op**-1,
+        lambda: torch.ones(8) @ op,
+        *(partial(getattr(sm, name), op) for name in QUESTIONS),
     ]
     for use in uses:
         with pytest.raises(TypeError, match=r"symbolic sizes and no numbers: A.bind\(n=\.\.\.\)"):
@@ -208,6 +250,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         "at n = 6: BlockDiagonal: nblocks: 4 does not divide 6",
     ),
     "no power of two": (lambda: sm.Hadamard(n).bind(n=6), "at n = 6: Hadamard: 6 is not a power"),
+    "sympy": (lambda: sm.Identity(n - n - 1), r"Identity: n must be a non-negative integer"),
     "half": (lambda: sm.Identity(n / 2).bind(n=5), r"Identity: n = 5/2 is no size"),
     "string": (lambda: sized.Dense("n"), "needs"),
     "negative": (lambda: sized.Dense(-3), "m = -3 is no size"),
@@ -228,6 +271,13 @@ def test_bad_sizes(name: str) -> None:
 def test_wrong_arguments_show_the_usage() -> None:
     with pytest.raises(TypeError, match=r"sized\.LowRank\(m: .*, \*, rank: .*\): missing"):
         sized.LowRank(n)
+
+
+def test_numbers_of_sympy_are_numbers() -> None:
+    assert isinstance(sm.Identity(0 * n), sm.Identity)
+    assert type(sm.Identity(0 * n).shape[0]) is int
+    assert isinstance(sm.stride_permutation(n - n + 6, 2), sm.Permutation)
+    assert sized.Dense(n / n + 1).shape == (2, 2)
 
 
 def test_tensors_are_no_symbols() -> None:

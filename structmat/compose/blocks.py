@@ -120,7 +120,8 @@ class Block(LinearOperator):
 
 def acts(op: LinearOperator) -> bool:
     """Whether a block has anything to add: it is no zero block and not empty."""
-    return not isinstance(op, Zero) and 0 not in op.shape
+    zero = isinstance(op, Zero) or getattr(op, "family", None) == "Zero"  # of symbolic size
+    return not zero and 0 not in op.shape
 
 
 def _filled(rows: Any) -> tuple[list[LinearOperator], tuple[int, int]]:

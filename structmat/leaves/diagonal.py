@@ -14,6 +14,8 @@ __all__ = ["Diagonal", "Identity", "Zero"]
 
 
 def _size(value: Any, what: str) -> int:
+    if getattr(value, "is_Integer", False):  # of sympy
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{what} must be a non-negative integer, got {value!r}")
     return value

@@ -109,7 +109,8 @@ def dense(op: LinearOperator, to: Tensor, function: str, way_out: str = "") -> T
 
 
 def need_square(function: str, op: LinearOperator) -> None:
-    """Raise ValueError unless the operator is square."""
+    """Raise ValueError unless the operator is square, TypeError where its sizes are symbols."""
+    op._require_numbers()
     m, n = op.shape
     if m != n:
         raise ValueError(

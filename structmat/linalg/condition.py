@@ -52,6 +52,7 @@ def cond(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[T
     """
     if not isinstance(A, LinearOperator):
         not_an_operator("cond", A)
+    A._require_numbers()
     to = like(A)
     found = Answer(to.new_ones(()).abs(), "empty") if 0 in A.shape else cond_of(A, to)
     found = Answer(spread(found.value, A, 0), found.method)

@@ -62,6 +62,7 @@ def diagonal(
     """
     if not isinstance(A, LinearOperator):
         not_an_operator("diagonal", A)
+    A._require_numbers()
     m, n = A.shape
     if not -m <= offset <= n:
         raise ValueError(

@@ -37,6 +37,7 @@ def need_square(call: str, op: object) -> LinearOperator:
     """``op`` itself, or an error that says what is wrong and what to do."""
     if not isinstance(op, LinearOperator):
         raise TypeError(f"{call}: {type(op).__name__} is not an operator; wrap it: sm.Dense(W)")
+    op._require_numbers()
     m, n = op.shape
     if m != n:
         raise ValueError(

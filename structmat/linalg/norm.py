@@ -72,6 +72,7 @@ def norm(
     """
     if not isinstance(A, LinearOperator):
         not_an_operator("norm", A)
+    A._require_numbers()
     if ord not in ORDERS:
         raise ValueError(
             f"norm: ord {ord!r} is none of 'fro', 1, inf, 2; for others take the singular values, "

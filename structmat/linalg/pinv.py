@@ -58,6 +58,7 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
     """
     if not isinstance(A, LinearOperator):
         raise TypeError(f"pinv: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
+    A._require_numbers()
     if rcond is None:
         rcond = max(*A.shape, 1) * torch.finfo(A.dtype).eps
     found = structured_pinv(A, rcond)

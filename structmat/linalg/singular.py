@@ -69,6 +69,7 @@ def svdvals(
     """
     if not isinstance(A, LinearOperator):
         not_an_operator("svdvals", A)
+    A._require_numbers()
     if k is not None:
         found = largest(A, k)
     else:

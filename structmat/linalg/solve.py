@@ -73,6 +73,7 @@ def solve(
     """
     if not isinstance(A, LinearOperator):
         raise TypeError(f"solve: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
+    A._require_numbers()
     b = as_tensor(b, "solve: b", 1, allow_integer=True)
     _check_right_hand_side(A, b)
     vector = b.ndim == 1

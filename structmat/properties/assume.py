@@ -63,6 +63,7 @@ def assume(
         >>> sm.is_psd(A), sm.is_psd(B), sm.is_symmetric(B), sm.is_psd(sm.kron(B, B))
         (None, True, True, True)
     """
+    op._require_numbers()
     if triangular not in ("lower", "upper", None):
         raise ValueError(f"assume: triangular {triangular!r} is none of 'lower', 'upper', None")
     asked = {

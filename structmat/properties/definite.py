@@ -39,6 +39,7 @@ def is_psd(op: LinearOperator) -> bool | None:
         >>> sm.is_psd(A @ A.T + 0.1 * sm.Identity(3)), sm.is_psd(A @ D @ A.T), sm.is_psd(A)
         (True, True, False)
     """
+    op._require_numbers()
     m, n = op.shape
     if m != n or m == 0 or "psd" in op.assumed:
         return m == n

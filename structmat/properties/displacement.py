@@ -55,6 +55,7 @@ def displacement_rank(op: LinearOperator, shifts: tuple[int, int] = (1, -1)) -> 
         >>> sm.displacement_rank(T), sm.displacement_rank(T @ T.T), sm.displacement_rank(sm.DFT(8))
         (2, 4, None)
     """
+    op._require_numbers()
     f, g = shifts
     if f not in SHIFTS or g not in SHIFTS:
         raise ValueError(f"displacement_rank: shifts {shifts!r} must be 1 or -1 each")

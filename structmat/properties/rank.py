@@ -33,6 +33,7 @@ def rank_bound(op: LinearOperator) -> int:
         >>> sm.rank_bound(A + A), sm.rank_bound(A @ sm.DFT(6)), sm.rank_bound(sm.kron(A, A))
         (4, 2, 4)
     """
+    op._require_numbers()
     return min(*op.shape, rank(op))
 
 

@@ -37,6 +37,7 @@ def is_symmetric(op: LinearOperator) -> bool | None:
         >>> sm.is_symmetric(A + A.T), sm.is_symmetric(A), sm.is_symmetric(sm.cyclic_shift(3))
         (True, None, False)
     """
+    op._require_numbers()
     m, n = op.shape
     if m != n or m <= 1 or op.assumed & {"symmetric", "diagonal"}:
         return m == n
@@ -64,6 +65,7 @@ def is_hermitian(op: LinearOperator) -> bool | None:
         >>> sm.is_hermitian(A @ A.H), sm.is_hermitian(A + A.T), sm.is_hermitian(sm.DFT(3))
         (True, None, False)
     """
+    op._require_numbers()
     m, n = op.shape
     if m != n or m == 0 or "hermitian" in op.assumed:
         return m == n
@@ -91,6 +93,7 @@ def is_real(op: LinearOperator) -> bool | None:
         >>> sm.is_real(A + A.conj()), sm.is_real(A), sm.is_real(sm.DFT(8))
         (True, None, False)
     """
+    op._require_numbers()
     if 0 in op.shape or "real" in op.assumed:
         return True
     if (known := real_leaf(op)) is not None:

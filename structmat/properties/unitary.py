@@ -42,6 +42,7 @@ def is_unitary(op: LinearOperator) -> bool | None:
         >>> sm.is_unitary(sm.DFT(8, norm="ortho") @ sm.bit_reversal(8)), sm.is_unitary(sm.DFT(8))
         (True, False)
     """
+    op._require_numbers()
     m, n = op.shape
     if m != n or n == 0 or "unitary" in op.assumed:
         return m == n

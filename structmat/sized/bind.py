@@ -17,7 +17,9 @@ __all__ = ["bind", "free_symbols"]
 
 def free_symbols(op: LinearOperator) -> set[Any]:
     """The symbols in the sizes of an expression; empty for a concrete operator."""
-    found = symbols_of(*(v for v in op.static.values() if not isinstance(v, str)))
+    if not op.symbolic:
+        return set()
+    found = symbols_of(*op.static.values())
     for c in op.children:
         found |= free_symbols(c)
     if isinstance(op, Sized):

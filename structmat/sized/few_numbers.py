@@ -71,7 +71,7 @@ def Vandermonde(m: Any, n: Any = None) -> Form:
     )
 
 
-@family()
+@family("$m n < 2048 (m + n)$ or complex; else about $580 (m + n)$")
 def Cauchy(m: Any, n: Any = None) -> Form:
     """1 / (s - t) for m nodes s between 1 and 2 and n nodes t between -1 and 0."""
     n = m if n is None else n

@@ -227,6 +227,7 @@ class Sized(LinearOperator):
         (8, 8)
     """
 
+    symbolic = True
     family: str
     arguments: tuple[tuple[str, Any], ...]
     transposed: bool
