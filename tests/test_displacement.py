@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import jacfwd, jacrev
 
 import structmat as sm
+from structmat.primitives.exponentials import fast_differences
 from structmat.testing import check_operator
 
 WIDE = torch.float64
@@ -162,6 +163,61 @@ def test_nodes_never_store_their_matrix() -> None:
         for op in (sm.Cauchy(s, torch.linspace(0, 1, n)), sm.Vandermonde(z, n)):
             op(x).sum().backward()
     assert max(kept) <= m + n
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", ["even", "random", "chebyshev", "logarithmic", "clustered"])
+def test_many_real_nodes_take_sums_of_exponentials(kind: str, dtype: torch.dtype) -> None:
+    """Errors relative to sum |x_j| / |s_i - t_j|^p, also where a batch has other nodes."""
+    m, n = 700, 900
+    g = torch.Generator().manual_seed(0)
+    i, j = torch.arange(m, dtype=WIDE), torch.arange(n, dtype=WIDE)
+    s, t = {
+        "even": (i / m + 0.3 / n, j / n),
+        "random": (torch.rand(m, generator=g), torch.rand(n, generator=g)),
+        "chebyshev": (torch.cos((i + 0.5) * torch.pi / m), torch.cos((j + 1) * torch.pi / (n + 1))),
+        "logarithmic": (10 ** (-12 * (i + 0.3) / m), 10 ** (-12 * j / n)),
+        "clustered": (torch.rand(m, generator=g) ** 9, 1e-6 * torch.rand(n, generator=g)),
+    }[kind]
+    s, t = torch.stack([s.to(dtype), -3 * s.to(dtype)]), t.to(dtype).expand(2, n)
+    x = torch.randn(2, n, 2, dtype=dtype, generator=g)
+    wide = [v.to(WIDE) for v in (s, t, x)]
+    allowed = {torch.float32: 2e-6, WIDE: 1e-8 if kind == "logarithmic" else 2e-11}[dtype]
+    for power in (1, 2, 3):
+        entries = (wide[0][:, :, None] - wide[1][:, None]) ** -power
+        rows = (entries @ wide[2]).abs().isfinite() & (entries.abs() < 1e15).all(-1, keepdim=True)
+        gap = (fast_differences(x, s, t, power).to(WIDE) - entries @ wide[2]).abs()
+        size = entries.abs() @ wide[2].abs()
+        assert (gap / size)[rows].max() < allowed
+
+
+def test_fast_cauchy_is_the_tiled_one() -> None:
+    """Both ways at a size where the fast one is taken: values and gradients."""
+    n = 4096
+    s = torch.linspace(0, 1, n, dtype=WIDE) + 0.4 / n
+    t = torch.linspace(0, 1, n, dtype=WIDE)
+    x = torch.randn(16, n, dtype=WIDE)
+    found = []
+    for exact in (False, True):
+        s, t = s.detach().requires_grad_(), t.detach().requires_grad_()
+        op = sm.Cauchy(s, t, exact)
+        y = op.T(op(x))
+        found.append((y.detach(), *torch.autograd.grad(y.square().sum(), (s, t))))
+    for got, want in zip(*found, strict=True):
+        assert (got - want).abs().max() < 1e-11 * want.abs().max()
+    fast, tiled = sm.Cauchy(s, t), sm.Cauchy(s, t, exact=True)
+    assert fast.cost().flops < tiled.cost().flops / 3
+    f = sm.compile(fast)
+    torch.testing.assert_close(f(x), fast(x))
+    assert "def fast_differences(" in f.source
+
+
+def test_fast_cauchy_says_where_it_has_no_digits() -> None:
+    close = 1e-20 * torch.arange(300, dtype=WIDE)
+    s, t = torch.cat([close + 0.5e-20, torch.ones(1, dtype=WIDE)]), close
+    x = torch.ones(1, 300, 1, dtype=WIDE)
+    assert fast_differences(x, s[None], t[None], 1).isnan().all()
+    assert sm.Cauchy(s, t, exact=True)(x[0, :, 0]).isfinite().all()
 
 
 def test_cauchy_checks_its_nodes_when_asked() -> None:

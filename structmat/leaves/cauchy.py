@@ -5,10 +5,18 @@
 for nodes s, t that have no number in common. Displacement rank 1: diag(s) C - C diag(t) = 1 1^T.
 The transpose is the Cauchy matrix of the nodes (-t, -s).
 
-Cost: m n products and m (n - 1) sums per vector, as for a dense matrix, but only m + n numbers are
-stored: the matrix is made, multiplied and dropped in tiles, also in the backward pass. The exact
-algorithms with O(n log^2 n) operations go through polynomials and are unstable in floating point
-(Pan, Structured matrices and polynomials, 2001, section 3.1), so none is used.
+Only m + n numbers are stored. Cost per vector: m n products, as for a dense matrix, in tiles that
+are made, multiplied and dropped, also in the backward pass. Real nodes, where m n / (m + n) is at
+least 2048 (6144 for fewer than 16 vectors at a time), take sums of exponentials between sorted
+blocks (:mod:`structmat.primitives.exponentials`): about 580 (m + n) products. Their error, relative
+to sum_j |x_j| / |s_i - t_j|, was below 1e-13 in double and 1e-6 in single precision, no worse than
+that of tiles in single precision, on even, random, normal and Chebyshev nodes, and below 1e-10 and
+1e-6 where the logarithms of the nodes are even over twelve decades; if a target and a source with
+64 nodes between them are closer than 1e-13 of the span of all nodes, the result is nan, and
+``exact=True`` is the way out.
+
+The exact algorithms with O(n log^2 n) operations go through polynomials and are unstable in
+floating point (Pan, Structured matrices and polynomials, 2001, section 3.1), so none is used.
 """
 
 from __future__ import annotations
@@ -33,13 +41,14 @@ class Cauchy(LinearOperator):
         s: nodes of the rows, (..., m), real or complex.
         t: nodes of the columns, (..., n). Equal nodes give infinite entries; numbers are not looked
             at, :meth:`check_nodes` does.
+        exact: always in tiles, also where there are many real nodes.
 
     Raises:
         TypeError: integer s or t.
         ValueError: s or t has no dimension.
 
-    Cost: m n products per vector, storage m + n. Source: Golub and Van Loan, Matrix computations,
-    section 12.1.
+    Cost: m n products per vector, about 580 (m + n) for many real nodes; storage m + n. Source:
+    Golub and Van Loan, Matrix computations, section 12.1.
 
     Example:
         >>> import torch, structmat as sm
@@ -52,11 +61,11 @@ class Cauchy(LinearOperator):
     event_dims: ClassVar[dict[str, int]] = {"s": 1, "t": 1}
     s: Tensor
     t: Tensor
+    exact: bool
 
-    def __init__(self, s: Any, t: Any) -> None:
-        self._init(
-            {"s": as_tensor(s, "Cauchy: nodes s", 1), "t": as_tensor(t, "Cauchy: nodes t", 1)}
-        )
+    def __init__(self, s: Any, t: Any, exact: bool = False) -> None:
+        nodes = {"s": as_tensor(s, "Cauchy: nodes s", 1), "t": as_tensor(t, "Cauchy: nodes t", 1)}
+        self._init(nodes, static={"exact": exact})
 
     def _shape(self) -> tuple[int, int]:
         return self.s.shape[-1], self.t.shape[-1]
@@ -65,13 +74,13 @@ class Cauchy(LinearOperator):
         m, n = self.shape
         if m == 0 or n == 0:
             return g.zeros(x, m)
-        return g.apply(x, Differences(m, n), join(self.s, self.t))
+        return g.apply(x, Differences(m, n, fast=not self.exact), join(self.s, self.t))
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         return 1 / (self.s.to(dtype)[..., :, None] - self.t.to(dtype)[..., None, :])
 
     def _transpose(self) -> LinearOperator:
-        return Cauchy(-self.t, -self.s)
+        return Cauchy(-self.t, -self.s, self.exact)
 
     def check_nodes(self) -> float:
         """The least distance between a node of s and a node of t, in O(m n) time by tiles.
