@@ -24,6 +24,7 @@ from structmat.rules import (  # isort: skip
     inverses as inverses,
     sparse as sparse,
     association as association,
+    distribution as distribution,
 )
 from structmat.rules.engine import fire, simplify
 from structmat.rules.table import Rule, Step, rule, rules

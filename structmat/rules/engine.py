@@ -133,6 +133,7 @@ class _Run:
         self.measure = self.weigher.measure
         self.steps: list[Step] = []
         self.done: dict[int, tuple[LinearOperator, LinearOperator]] = {}
+        self.turned: dict[int, LinearOperator] = {}
         self.weighed: dict[int, tuple[LinearOperator, LinearOperator]] = {}
         # keyed by identity, so the operators are kept: a name must not be used again
         self.failed: dict[tuple[object, ...], tuple[LinearOperator, ...]] = {}
@@ -144,6 +145,12 @@ class _Run:
         """The fixpoint below and at ``op``."""
         if id(op) in self.done:
             return self.done[id(op)][1]
+        if (
+            isinstance(op, Transpose) and not op.assumed
+        ):  # one operator however often A^T is written
+            op = self.turned.setdefault(id(op.children[0]), op)
+            if id(op) in self.done:
+                return self.done[id(op)][1]
         current: LinearOperator = op
         while True:
             new = self.step(current, early=True)
@@ -204,7 +211,8 @@ class _Run:
         if isinstance(op, NARY):
             return type(op)(*new)
         built = op._replace(op.tensors, new, op.static)
-        return built if self.measure(op).accepts(self.measure(built)) else op
+        grows = self.weigher.materialize
+        return built if self.measure(op).accepts(self.measure(built), grows) else op
 
     def step(
         self, op: LinearOperator, early: bool = False, only: Rule | None = None

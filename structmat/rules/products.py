@@ -11,8 +11,8 @@ from structmat.leaves.diagonal import Identity
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import same
-from structmat.rules.measure import Measurer
-from structmat.rules.table import candidates, rule
+from structmat.rules.merging import merged
+from structmat.rules.table import rule
 
 
 @rule(
@@ -61,19 +61,5 @@ def direct_sum_of_equals(op: DirectSum) -> LinearOperator | None:
 def _factorwise(a: LinearOperator, b: LinearOperator) -> list[LinearOperator] | None:
     if [c.shape[1] for c in a.children] != [c.shape[0] for c in b.children]:
         return None
-    return [_times(x, y) for x, y in zip(a.children, b.children, strict=True)]
-
-
-def _times(a: LinearOperator, b: LinearOperator) -> LinearOperator:
-    """A B, multiplied where a rule for the two makes it smaller.
-
-    Beside other factors a pair of products weighs more than a product of pairs, so what the engine
-    would do next has to be seen now.
-    """
-    whole = Product(a, b)
-    measure = Measurer()
-    for found in candidates(Product, (type(a), type(b))):
-        new = found.apply(a, b)
-        if new is not None and measure(whole).accepts(measure(new)):
-            return new
-    return whole
+    pairs = zip(a.children, b.children, strict=True)
+    return [merged(x, y) or Product(x, y) for x, y in pairs]
