@@ -85,6 +85,7 @@ from structmat.properties import (
     rank_bound,
 )
 from structmat.rules import Rule, Step, rules, simplify
+from structmat.rules.saturate import saturate
 
 __all__ = [
     "DCT",
@@ -174,6 +175,7 @@ __all__ = [
     "rank_bound",
     "reversal",
     "rules",
+    "saturate",
     "simplify",
     "sized",
     "slogdet",
