@@ -106,6 +106,7 @@ MARKET: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "repeated_rows": lambda r: sm.Dense(r(6, 4))[[5, 0, 5, 2, 5]],
     "kronecker_sum": lambda r: sm.kron_sum(sm.Dense(r(3, 3)), sm.Dense(r(4, 4))),
     "lifted_slice": lambda r: sm.kron(sm.Dense(r(2, 2)), sm.Dense(r(6, 4))[1::2, [0, 3, 3]]),
+    "elementwise": lambda r: sm.elementwise(sm.LowRank(r(12, 2), r(2, 20)), _monarch(r)),
     "residual": lambda r: sm.Identity(64) + sm.Monarch(r(8, 8, 8), r(8, 8, 8)),
 }
 

@@ -17,6 +17,7 @@ from structmat.linalg import (  # isort: skip
     blocks as blocks,
     determinant_leaves as determinant_leaves,
     direct as direct,
+    elementwise as elementwise,
     entries_leaves as entries_leaves,
     inverses as inverses,
     kronecker_sums as kronecker_sums,

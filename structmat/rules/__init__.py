@@ -18,6 +18,7 @@ from structmat.rules import (  # isort: skip
     products as products,
     block_matrices as block_matrices,
     slices as slices,
+    elementwise as elementwise,
     toeplitz as toeplitz,
     displacement as displacement,
     transforms as transforms,

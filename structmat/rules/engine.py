@@ -26,6 +26,7 @@ from typing import Literal, overload
 
 from structmat.compose import (
     DirectSum,
+    Elementwise,
     Kronecker,
     KroneckerSum,
     Product,
@@ -41,7 +42,7 @@ from structmat.rules.table import Rule, Step, candidates
 __all__ = ["fire", "simplify"]
 
 NARY = (Product, Sum, Kronecker, DirectSum, KroneckerSum)
-ATOMIC = (Transpose, MonarchChain)
+ATOMIC = (Transpose, MonarchChain, Elementwise)
 """Nodes whose children are not simplified on their own."""
 
 

@@ -17,16 +17,17 @@ from torch import Tensor
 from structmat.compose import (
     Block,
     DirectSum,
+    Elementwise,
     Kronecker,
     KroneckerSum,
     Product,
-    Scaled,
     Selection,
     Sum,
-    Transpose,
     direct_sum,
     kron,
 )
+from structmat.compose.elementwise import survives
+from structmat.compose.straight import turned
 from structmat.gather import Gather
 from structmat.index import recognise
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
@@ -45,24 +46,8 @@ from structmat.rules.table import rule
 
 Factor = (BlockDiagonal, KroneckerSparse, Monarch, MonarchChain, Butterfly)
 Constant = (Toeplitz, Circulant, Hankel)
-Composite = (DirectSum, Block, Kronecker, KroneckerSum, Sum)
+Composite = (DirectSum, Block, Kronecker, KroneckerSum, Sum, Elementwise)
 Sliceable = (Dense, LowRank, Diagonal, Sparse, BlockSparse, *Factor, *Constant, *Composite)
-
-
-def turned(op: LinearOperator) -> LinearOperator:
-    """The transpose with no :class:`Transpose` node: pushed to the leaves."""
-    match op:
-        case Transpose():
-            return op.children[0]
-        case Product():
-            return Product(*(turned(c) for c in reversed(op.children)))
-        case Sum() | DirectSum() | Kronecker() | KroneckerSum():
-            return type(op)(*map(turned, op.children))
-        case Block():
-            return Block([list(map(turned, column)) for column in zip(*op.rows(), strict=True)])
-        case Scaled():
-            return Scaled(op.alpha, turned(op.children[0]))
-    return op._transpose()
 
 
 def cut(op: LinearOperator, rows: Gather) -> LinearOperator:
@@ -113,6 +98,9 @@ def take_rows(op: LinearOperator, rows: Gather) -> LinearOperator | None:
             return _kronecker_sum(op, rows)
         case Sum():
             return Sum(*(cut(c, rows) for c in op.children))
+        case Elementwise():
+            a, b = (cut(c, rows) for c in op.children)
+            return Elementwise(a, b) if survives(a, b) else None
         case Permutation():
             index = Gather.of(op.index.array(), op.shape[0]).then(rows)
             return Selection(index, index.size, op.static["dtype"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from structmat.compose import (
     Block,
     DirectSum,
+    Elementwise,
     Kronecker,
     KroneckerSum,
     Product,
@@ -16,6 +17,7 @@ from structmat.compose import (
     Sum,
     Transpose,
     direct_sum,
+    elementwise,
     hstack,
     kron,
     kron_sum,
@@ -24,7 +26,17 @@ from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.table import rule
 
-COMPOSITE = (Product, Sum, Scaled, Kronecker, DirectSum, Block, KroneckerSum, Transpose)
+COMPOSITE = (
+    Product,
+    Sum,
+    Scaled,
+    Kronecker,
+    DirectSum,
+    Block,
+    KroneckerSum,
+    Elementwise,
+    Transpose,
+)
 
 
 @rule(Transpose, example=lambda g: Transpose(Transpose(ex.dense(g, 2, 3))))
@@ -78,6 +90,12 @@ def transpose_of_block(op: Transpose) -> LinearOperator | None:
 def transpose_of_kronecker_sum(op: Transpose) -> LinearOperator | None:
     """(A (+) B)^T = A^T (+) B^T."""
     return _pushed(op, KroneckerSum)
+
+
+@rule(Transpose, example=lambda g: elementwise(ex.low_rank(g, 2, 3, 1), ex.dense(g, 2, 3)).T)
+def transpose_of_elementwise(op: Transpose) -> LinearOperator | None:
+    """(A o B)^T = A^T o B^T."""
+    return _pushed(op, Elementwise)
 
 
 @rule(Transpose, example=lambda g: ex.butterfly(g, 2).T)

@@ -28,6 +28,7 @@ from structmat.compose import (
     Selection,
     Sum,
     direct_sum,
+    elementwise,
     kron,
     kron_sum,
 )
@@ -181,6 +182,7 @@ class Grower:
                 lambda m, n: self.direct_sum(m, n, depth - 1),
                 lambda m, n: self.block(m, n, depth - 1),
                 lambda m, n: self.slice(m, n, depth - 1),
+                lambda m, n: self.elementwise(m, n, depth - 1),
                 lambda m, n: self.tree(m, n, depth - 1).conj(),
                 lambda m, n: self.tree(n, m, depth - 1).H,
             ]
@@ -242,6 +244,13 @@ class Grower:
         if len(rows) == len(rows[0]) == 2 and self.choose((True, False)):
             rows[1][self.choose((1, 0))] = 0
         return Block(rows)
+
+    def elementwise(self, m: int, n: int, depth: int) -> LinearOperator:
+        """A o B: a low-rank or dense matrix with anything, two leaves of one pattern."""
+        kind = self.choose((self.low_rank, self.dense, self.sparse, self.blocks))
+        other = kind if kind in (self.sparse, self.blocks) else lambda m, n: self.tree(m, n, depth)
+        pair = [kind(m, n), other(m, n)]
+        return elementwise(*(pair if self.choose((True, False)) else pair[::-1]))
 
     def slice(self, m: int, n: int, depth: int) -> LinearOperator:
         """A[rows, columns] of a larger A."""
