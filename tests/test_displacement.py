@@ -12,6 +12,8 @@ import scipy.linalg
 import torch
 from torch import Tensor
 from torch.func import jacfwd, jacrev
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
 import structmat as sm
 from structmat.primitives.exponentials import fast_differences
@@ -322,3 +324,84 @@ def test_low_displacement_rank_says_what_does_not_fit() -> None:
         made.from_toeplitz(sm.Toeplitz(torch.ones(2), torch.ones(3)))
     with pytest.raises(ValueError, match="sizes of"):
         made.from_product(sm.Toeplitz(torch.ones(2)), sm.Toeplitz(torch.ones(3)))
+
+
+def operators() -> dict[str, sm.LinearOperator]:
+    """One of each, of 6 columns, in double precision, with the convolutions beside them."""
+    g = torch.Generator().manual_seed(0)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=g, dtype=WIDE)
+
+    state, ones = numbers(2) / 2, torch.ones(2, dtype=WIDE)
+    return {
+        "real_fourier": sm.RDFT(6),
+        "companion": sm.Companion(1 + numbers(7)),
+        "cauchy": sm.Cauchy(numbers(6), 2 + numbers(6)),
+        "vandermonde": sm.Vandermonde(numbers(6)),
+        "vandermonde_turned": sm.Vandermonde(numbers(6)).T,
+        "displacement": sm.LowDisplacementRank(numbers(6, 2), numbers(2, 6)),
+        "displacement_back": sm.LowDisplacementRank(numbers(6, 2), numbers(2, 6), -1),
+        "state_dense": sm.StateSpace(numbers(2, 2) / 3, ones, ones, 1.0, 6),
+        "state_diagonal": sm.StateSpace(state, ones, ones, None, 6, diagonal=True),
+        "state_low_rank": sm.StateSpace((state, numbers(2, 1), numbers(2, 1)), ones, ones, 0.5, 6),
+        "signal": sm.Convolution(numbers(3), 6),
+        "image": sm.Convolution(numbers(2, 2), (2, 3), "same"),
+    }
+
+
+every = pytest.mark.parametrize("name", operators())
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision(name: str, dtype: torch.dtype) -> None:
+    op = operators()[name].to(dtype)
+    x = torch.randn(3, 6).to(dtype)
+    want = x.to(WIDE) @ op.to(WIDE).to_dense().mT
+    for y in (op(x), sm.compile(op)(x)):
+        assert y.dtype == dtype
+        assert (y.to(WIDE) - want).abs().max() <= 0.05 * (1 + want.abs().max())
+
+
+@every
+def test_odd_inputs(name: str) -> None:
+    """Strided, expanded, empty and meta inputs."""
+    op = operators()[name]
+    dense = op.to_dense().to(WIDE)
+    strided, turned = torch.randn(5, 12, dtype=WIDE)[:, ::2], torch.randn(6, 5, dtype=WIDE).mT
+    for x in (strided, turned, torch.randn(1, 6, dtype=WIDE).expand(4, 6), strided[:0]):
+        torch.testing.assert_close(op(x), x @ dense.mT)
+        torch.testing.assert_close(sm.compile(op)(x), x @ dense.mT)
+    empty = op.to("meta")(torch.empty(3, 6, dtype=WIDE, device="meta"))
+    assert (empty.shape, empty.device.type) == ((3, op.shape[0]), "meta")
+
+
+@every
+def test_tracing_and_transforms(name: str) -> None:
+    """make_fx, vmap over batches of operators, forward mode, second derivatives, dynamo."""
+    op = operators()[name]
+    leaves, spec = pytree.tree_flatten(op)
+    x = torch.randn(3, 6, dtype=WIDE)
+
+    def with_input(x: Tensor, *tensors: Tensor) -> Tensor:
+        rebuilt: sm.LinearOperator = pytree.tree_unflatten(list(tensors), spec)
+        return rebuilt(x)
+
+    def apply(*tensors: Tensor) -> Tensor:
+        return with_input(x, *tensors)
+
+    graph = make_fx(with_input, tracing_mode="fake")(x, *leaves)
+    torch.testing.assert_close(graph(x, *leaves), op(x))
+    torch.testing.assert_close(torch.vmap(op)(x[:, None])[:, 0], op(x))
+    torch._dynamo.reset()
+    traced = torch.compile(lambda x: op(x), fullgraph=True, backend="eager")
+    torch.testing.assert_close(traced(x), op(x))
+    if not leaves:
+        return
+    stacked = [torch.stack([t, 1.1 * t]) for t in leaves]
+    torch.testing.assert_close(torch.vmap(apply)(*stacked)[0], op(x))
+    places = tuple(range(len(leaves)))
+    forward, back = (f(apply, places)(*leaves) for f in (jacfwd, jacrev))
+    for got, want in zip(forward, back, strict=True):
+        torch.testing.assert_close(got, want)

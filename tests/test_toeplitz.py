@@ -72,6 +72,9 @@ def test_convolution_of_signals(mode: str, dtype: torch.dtype) -> None:
                 want = whole if mode == "full" else whole[first : first + n]
             np.testing.assert_allclose(op(x).numpy(), want, rtol=1e-3, atol=1e-4)
     check_operator(sm.Convolution(torch.randn(5, dtype=dtype), 11, mode), backends=("torch",))
+    batch = sm.Convolution(torch.randn(2, 1, 5, dtype=dtype), 4, mode)
+    check_operator(batch, backends=("torch",))
+    check_operator(batch._transpose())
 
 
 @pytest.mark.parametrize("mode", ["causal", "circular", "full", "same"])

@@ -28,6 +28,7 @@ from structmat.primitives import Circular
 __all__ = ["Circulant", "Hankel", "Toeplitz", "fast_length", "join"]
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def fast_length(n: int) -> int:
     """The least length >= n whose Fourier transform is fast: small prime factors only."""
     from scipy.fft import next_fast_len

@@ -34,7 +34,9 @@ __all__ = ["Displacement"]
 def half_turns(n: int, scale: float, x: Tensor) -> Tensor:
     """exp(i pi k scale / n) for k < n, as a column, in the precision of x."""
     angle = torch.arange(n, dtype=torch.float64, device=x.device) * (math.pi * scale / max(n, 1))
-    return torch.polar(torch.ones_like(angle), angle).to(x.dtype.to_complex()).unsqueeze(-1)
+    double = x.dtype in (torch.float64, torch.complex128)
+    turns = torch.polar(torch.ones_like(angle), angle).unsqueeze(-1)
+    return turns if double else turns.to(torch.complex64)
 
 
 def alternate(x: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ def phases(n: int, scale: float, shift: float, x: Tensor) -> Tensor:
     """exp(-pi i (k + shift) scale) for k < n, as a column, in the precision of x."""
     wide = torch.arange(n, dtype=torch.float64, device=x.device)
     angle = (wide + shift) * (-math.pi * scale)
-    return torch.polar(torch.ones_like(angle), angle).to(x.dtype.to_complex()).unsqueeze(-1)
+    double = x.dtype in (torch.float64, torch.complex128)
+    turns = torch.polar(torch.ones_like(angle), angle).unsqueeze(-1)
+    return turns if double else turns.to(torch.complex64)
 
 
 def real_cosine(x: Tensor, kind: int) -> Tensor:
