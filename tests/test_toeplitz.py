@@ -6,12 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.linalg
 import scipy.signal
 import torch
 from torch import Tensor
 
 import structmat as sm
+from structmat.leaves.toeplitz import _fast_length, fast_length
 from structmat.testing import check_operator
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -91,6 +93,12 @@ def test_convolution_of_images(mode: str, size: tuple[int, int]) -> None:
                 top, left = (size[0] - 1) // 2, (size[1] - 1) // 2
                 want = want[top : top + n[0], left : left + n[1]]
             np.testing.assert_allclose(op(x.reshape(-1))[1].reshape(want.shape), want, atol=1e-12)
+
+
+def test_fast_lengths_are_those_of_scipy() -> None:
+    for n in [*range(1, 2000), 4097, 8191, 65537, 10**6 + 3]:
+        assert _fast_length(n) == scipy.fft.next_fast_len(n, real=True)
+    assert fast_length(0) == _fast_length(0) == 1
 
 
 def test_long_kernels_learn() -> None:

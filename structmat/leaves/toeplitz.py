@@ -28,12 +28,26 @@ from structmat.primitives import Circular
 __all__ = ["Circulant", "Hankel", "Toeplitz", "fast_length", "join"]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def fast_length(n: int) -> int:
-    """The least length >= n whose Fourier transform is fast: small prime factors only."""
+    """The least length >= n whose Fourier transform is fast: no prime factor above 5."""
+    if torch.compiler.is_dynamo_compiling():
+        return _fast_length(n)
     from scipy.fft import next_fast_len
 
     return int(next_fast_len(n, real=True)) if n > 0 else 1
+
+
+def _fast_length(n: int) -> int:
+    """The same in Python, which dynamo can trace."""
+    best = 1 << max(n - 1, 0).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-n // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
 
 
 def join(*parts: Tensor) -> Tensor:
