@@ -240,6 +240,11 @@ SYMMETRIC: dict[str, sm.LinearOperator] = {
     "involution": sm.bit_reversal(8),
     "zero": sm.Zero(3),
     "assumed": W.T @ PSD @ W,
+    "block": sm.block([[W + W.T, V.T], [V, sm.reversal(3)]]),
+    "kronecker_sum": sm.kron_sum(W + W.T, D),
+    "submatrix": (W + W.T)[1:3, 1:3],
+    "inverse": sm.inv(W @ W.T + D),
+    "selection": sm.Selection([1, 0, 2], 3),
 }
 
 PSDS: dict[str, sm.LinearOperator] = {
@@ -261,6 +266,9 @@ PSDS: dict[str, sm.LinearOperator] = {
     "conjugate": sm.kron(CPSD, CPSD).conj(),
     "diagonals": sm.assume(D, psd=True) @ sm.assume(E, psd=True),
     "toeplitz": (lambda t: t.T @ t)(sm.Toeplitz(r(5), r(4))),
+    "kronecker_sum": sm.kron_sum(V.T @ V, PSD),
+    "submatrix": (Z @ Z.H)[1:3, 1:3],
+    "inverse": sm.inv(V.T @ V + sm.Identity(4)),
     "wavelet": sm.Haar(8).T @ sm.assume(sm.Diagonal(r(8)), psd=True) @ sm.Haar(8),
 }
 
@@ -282,6 +290,8 @@ UNITARY: dict[str, sm.LinearOperator] = {
     "kronecker": sm.kron(P, sm.DFT(3, "ortho")),
     "direct_sum": sm.direct_sum(P, sm.Identity(2)),
     "assumed": sm.assume(W, unitary=True) @ P,
+    "inverse": sm.Inverse(sm.assume(W, unitary=True)),
+    "selection": sm.Selection([2, 0, 1], 3),
 }
 
 LOWER: dict[str, sm.LinearOperator] = {
@@ -295,6 +305,11 @@ LOWER: dict[str, sm.LinearOperator] = {
     "image": sm.Convolution(r(2, 3), (3, 4)),
     "direct_sum": sm.direct_sum(D, sm.Convolution(r(3), 6)),
     "assumed": sm.assume(W, triangular="lower") @ D,
+    "block": sm.block([[sm.Convolution(r(2), 3), 0], [W[:2, :3], sm.Identity(2)]]),
+    "kronecker_sum": sm.kron_sum(D, sm.Convolution(r(3), 3)),
+    "state_space": sm.StateSpace(r(2), r(2), r(2), 1.0, 5),
+    "inverse": sm.Inverse(sm.Convolution(r(3), 6)),
+    "sparse": sm.Sparse((r(3), ([0, 1, 2], [0, 0, 1])), shape=(3, 3)),
     "assumed_upper": sm.assume(W, triangular="upper").T,
 }
 
@@ -365,6 +380,19 @@ def test_bounds() -> None:
     assert sm.displacement_rank(sm.Circulant(r(9)), (1, 1)) == 0
     assert sm.displacement_rank(sm.LowRank(r(9, 2), r(2, 9))) == 4
     assert sm.displacement_rank(sm.Dense(r(9, 9))) is None
+    ldr = sm.LowDisplacementRank(r(9, 3), r(3, 9))
+    assert sm.displacement_rank(ldr) == 3
+    assert sm.displacement_rank(ldr.T, (-1, 1)) == 3
+    assert sm.displacement_rank(sm.Inverse(t)) == 2
+    assert sm.displacement_rank(sm.StateSpace(r(2), r(2), r(2), 1.0, 9)) == 2
+    assert sm.rank_bound(sm.vstack(L, L, V)) == 4
+    assert sm.rank_bound(sm.block([[L, L], [sm.Zero(3, 4), V]])) == 5
+    assert sm.bandwidth(sm.Convolution(r(3), 9)[2:7, 2:]) == (2, 0)
+    assert sm.bandwidth(sm.Convolution(r(3), 9)[2:]) == (0, 2)
+    assert sm.bandwidth(sm.Convolution(r(3), 9)[:, 1:]) == (3, 0)
+    assert sm.rank_bound(sm.Selection([1, 1, 2], 4)) == 2
+    assert sm.bandwidth(sm.block([[D, D], [0, D]])) == (0, 4)
+    assert sm.bandwidth(sm.Companion(torch.ones(5))) == (1, 3)
 
 
 def test_declared_properties_travel() -> None:

@@ -23,6 +23,7 @@ from structmat.linalg import (  # isort: skip
     kronecker_sums as kronecker_sums,
     low_rank as low_rank,
     displacement as displacement,
+    inferred as inferred,
     products as products,
     sparse_entries as sparse_entries,
     spectrum_leaves as spectrum_leaves,

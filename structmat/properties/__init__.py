@@ -10,6 +10,7 @@ The rules by class (``symmetric_leaf``, ``hermitian_leaf``, ``real_leaf``, ``psd
 it knows by ``band.register(MyLeaf, lambda op: (0, 0))``; what it does not say is unknown.
 """
 
+from structmat.properties import compositions as compositions  # isort: skip
 from structmat.properties import sparse as sparse  # isort: skip
 from structmat.properties.assume import assume
 from structmat.properties.band import band, bandwidth, is_diagonal, is_triangular

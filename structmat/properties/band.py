@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import DirectSum, Kronecker, Product, Scaled, Selection, Sum, Transpose
 from structmat.index import IndexMap
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
@@ -246,11 +246,19 @@ def _(op: DirectSum) -> Band:
 
 
 def product_band(ops: Iterable[LinearOperator]) -> Band:
-    """Of a product: bounds add; what stands between P and P^T keeps a bandwidth of zero."""
+    """Of a product: bounds add. What stands between P and P^T keeps a bandwidth of zero; slices
+    move the diagonal.
+    """
     parts = list(ops)
     around = len(parts) > 2 and _inverse(parts[0], parts[-1])
     if around and product_band(parts[1:-1]) == (0, 0):
         return 0, 0
+    top, left = _start(parts[0], False), _start(parts[-1], True)
+    if len(parts) > 1 and not (top is left is None):  # a slice: entry (i, j) is (i + top, j + left)
+        inner = parts[(top is not None) : len(parts) - (left is not None)]
+        if inner:
+            (lower, upper), moved = product_band(inner), (top or 0) - (left or 0)
+            return lower - moved, upper + moved
     return _added([bandwidth(c) for c in parts])
 
 
@@ -276,6 +284,15 @@ def edges(op: LinearOperator) -> bool:
         case Scaled():
             return not op.tensors and op.alpha != 0 and edges(op.children[0])
     return False
+
+
+def _start(op: LinearOperator, transposed: bool) -> int | None:
+    """Where a selection of neighbours starts: of rows, or transposed, of columns."""
+    if isinstance(op, Transpose):
+        return _start(op.children[0], not transposed)
+    if not isinstance(op, Selection) or op.transposed != transposed or not len(op.index):
+        return None
+    return int(op.index.array()[0]) if op.index.contiguous else None
 
 
 def _index(op: LinearOperator) -> IndexMap | None:

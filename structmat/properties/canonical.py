@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
+from functools import singledispatch
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
@@ -32,7 +32,7 @@ from structmat.properties.band import bandwidth
 from structmat.properties.leaves import hermitian_leaf, real_leaf, symmetric_leaf
 from structmat.properties.place import place, stored
 
-__all__ = ["Atom", "Canon", "Factors", "form"]
+__all__ = ["Atom", "Canon", "Factors", "form", "node_form"]
 
 Key = Hashable
 VIEWED = (BlockDiagonal, Companion, Convolution, Dense, Diagonal, KroneckerSparse)
@@ -85,7 +85,7 @@ class Canon:
         op, t, c = self.reduced(op, t, c)
         if isinstance(op, Transpose):
             return self.form(op.children[0], not t, c)
-        return self.of(op, t, c)
+        return node_form(op, self, t, c)
 
     def equal(self, a: Atom, b: Atom) -> bool:
         """Whether two factors are equal for certain."""
@@ -108,52 +108,6 @@ class Canon:
             op, t = op._transpose(), False
             self.kept.append(op)
         return op, t, c
-
-    @singledispatchmethod
-    def of(self, op: LinearOperator, t: bool, c: bool) -> Key:
-        """The form of a node that ``reduced`` has seen; an unknown class is opaque."""
-        if c:
-            op = op._conjugated({})
-            self.kept.append(op)
-        static = tuple((k, v) for k, v in op.structure.static if k not in ("assumed", "dtype"))
-        tensors = tuple((k, place(v)) for k, v in op.tensors.items())
-        children = tuple(self.form(child) for child in op.children)
-        return type(op).__name__, t, static, tensors, children
-
-    @of.register
-    def _(self, op: Sum, t: bool, c: bool) -> Key:
-        return "Sum", _unordered(self.form(child, t, c) for child in op.children)
-
-    @of.register(Kronecker)
-    @of.register(DirectSum)
-    def _(self, op: LinearOperator, t: bool, c: bool) -> Key:
-        return type(op).__name__, tuple(self.form(child, t, c) for child in op.children)
-
-    @of.register(Identity)
-    @of.register(Product)
-    @of.register(Scaled)
-    @of.register(MonarchChain)
-    @of.register(Monarch)
-    @of.register(Butterfly)
-    @of.register(LowRank)
-    def _(self, op: LinearOperator, t: bool, c: bool) -> Key:
-        found = self.factors(op, t, c)
-        if found.number == 0:
-            return "Zero", op.shape[::-1] if t else op.shape
-        keys: list[Key] = []
-        run: list[Key] = []
-        for atom in found.atoms:
-            key = self.form(atom.op, atom.t, atom.c)
-            if atom.op.shape[0] == atom.op.shape[1] and bandwidth(atom.op) == (0, 0):
-                run.append(key)
-                continue
-            keys += [_unordered(run)] * bool(run) + [key]
-            run = []
-        if len(found.atoms) == 1 and found.number == 1 and not found.scalars:
-            return keys[0] if keys else run[0]
-        keys += [_unordered(run)] * bool(run)
-        shape = op.shape[::-1] if t else op.shape
-        return "Product", shape, found.number, frozenset(found.scalars.items()), tuple(keys)
 
     def factors(self, op: LinearOperator, t: bool = False, c: bool = False) -> Factors:
         """The product that ``op`` is; of one atom for what is no product.
@@ -198,6 +152,60 @@ class Canon:
         self.kept.append(parts)
         for part in reversed(parts) if t else parts:
             self._collect(part, t, c, out, top=False)
+
+
+@singledispatch
+def node_form(op: LinearOperator, canon: Canon, t: bool, c: bool) -> Key:
+    """The form of a node by class, after ``reduced``; an unknown class is opaque.
+
+    A class whose transpose and conjugate are those of its parts registers a function that returns
+    a hashable made of ``canon.form(part, t, c)``.
+    """
+    if c:
+        op = op._conjugated({})
+        canon.kept.append(op)
+    static = tuple((k, v) for k, v in op.structure.static if k not in ("assumed", "dtype"))
+    tensors = tuple((k, place(v)) for k, v in op.tensors.items())
+    children = tuple(canon.form(child) for child in op.children)
+    return type(op).__name__, t, static, tensors, children
+
+
+@node_form.register
+def _(op: Sum, canon: Canon, t: bool, c: bool) -> Key:
+    return "Sum", _unordered(canon.form(child, t, c) for child in op.children)
+
+
+@node_form.register(Kronecker)
+@node_form.register(DirectSum)
+def _(op: LinearOperator, canon: Canon, t: bool, c: bool) -> Key:
+    return type(op).__name__, tuple(canon.form(child, t, c) for child in op.children)
+
+
+@node_form.register(Identity)
+@node_form.register(Product)
+@node_form.register(Scaled)
+@node_form.register(MonarchChain)
+@node_form.register(Monarch)
+@node_form.register(Butterfly)
+@node_form.register(LowRank)
+def _(op: LinearOperator, canon: Canon, t: bool, c: bool) -> Key:
+    found = canon.factors(op, t, c)
+    if found.number == 0:
+        return "Zero", op.shape[::-1] if t else op.shape
+    keys: list[Key] = []
+    run: list[Key] = []
+    for atom in found.atoms:
+        key = canon.form(atom.op, atom.t, atom.c)
+        if atom.op.shape[0] == atom.op.shape[1] and bandwidth(atom.op) == (0, 0):
+            run.append(key)
+            continue
+        keys += [*([_unordered(run)] if run else []), key]
+        run = []
+    if len(found.atoms) == 1 and found.number == 1 and not found.scalars:
+        return keys[0] if keys else run[0]
+    keys += [_unordered(run)] if run else []
+    shape = op.shape[::-1] if t else op.shape
+    return "Product", shape, found.number, frozenset(found.scalars.items()), tuple(keys)
 
 
 def _viewed(op: LinearOperator) -> bool:
