@@ -248,7 +248,8 @@ def simplifies(kit: _Kit) -> None:
     assert new.batch_shape == op.batch_shape, f"{how}: batch {new.batch_shape}"
     assert new.strong_dtype == op.strong_dtype, f"{how}: dtype {new.strong_dtype}"
     assert sum(new.operations()) <= sum(op.operations()), f"{how}: more flops"
-    kit.same(new.to_dense().detach(), kit.dense, how)
+    dense = new.to_dense().detach().to(kit.dense.device)  # without tensors it has no device
+    kit.same(dense, kit.dense, how)
     _, more = simplify(new, trace=True)
     assert not more, f"{how}, and then again {more[0]}"
 
