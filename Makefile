@@ -102,7 +102,7 @@ $(VENV)/.installed-demo: $(VENV)/.created $(REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created $(REQUIREMENTS)
-	$(call pip,structmat and what its tests need,-e ".[cli$(comma)triton$(comma)dev]")
+	$(call pip,structmat and what its tests need,-e ".[cli$(comma)interop$(comma)triton$(comma)dev]")
 	$(call weights)
 	@touch $@
 

@@ -4,6 +4,12 @@
   ``.safetensors`` file.
 - :mod:`structmat.interop.sparse`: operators to and from sparse matrices of SciPy and torch:
   ``to_scipy_sparse``, ``from_scipy_sparse``, ``to_torch_sparse``, ``from_torch_sparse``.
+- :mod:`structmat.interop.scipy_operators`: ``aslinearoperator``, ``from_scipy``.
+- :mod:`structmat.interop.weights`: Monarch, butterfly and Kronecker-sparse weights of other
+  libraries: ``from_blockdiag_butterfly``, ``from_torch_butterfly``, ``from_lazylinop``,
+  ``from_faust``.
+- :mod:`structmat.interop.cola`, :mod:`structmat.interop.linear_operators`: operators of CoLA and of
+  linear_operator: ``from_cola``, ``to_cola``, ``from_linear_operator``, ``to_linear_operator``.
 
 Nothing optional is imported here: a bridge imports its library when one of its functions is called,
 and :func:`require` turns a missing library into one line that says what to install.
@@ -16,25 +22,54 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from structmat.interop.cola import from_cola, to_cola
+    from structmat.interop.linear_operators import from_linear_operator, to_linear_operator
+    from structmat.interop.scipy_operators import aslinearoperator, from_scipy
     from structmat.interop.sparse import (
         from_scipy_sparse,
         from_torch_sparse,
         to_scipy_sparse,
         to_torch_sparse,
     )
+    from structmat.interop.weights import (
+        from_blockdiag_butterfly,
+        from_faust,
+        from_lazylinop,
+        from_torch_butterfly,
+    )
 
 __all__ = [
     "MissingExtra",
+    "aslinearoperator",
+    "from_blockdiag_butterfly",
+    "from_cola",
+    "from_faust",
+    "from_lazylinop",
+    "from_linear_operator",
+    "from_scipy",
     "from_scipy_sparse",
+    "from_torch_butterfly",
     "from_torch_sparse",
     "require",
+    "to_cola",
+    "to_linear_operator",
     "to_scipy_sparse",
     "to_torch_sparse",
 ]
 
 _HOMES = {
+    "aslinearoperator": "scipy_operators",
+    "from_blockdiag_butterfly": "weights",
+    "from_cola": "cola",
+    "from_faust": "weights",
+    "from_lazylinop": "weights",
+    "from_linear_operator": "linear_operators",
+    "from_scipy": "scipy_operators",
     "from_scipy_sparse": "sparse",
+    "from_torch_butterfly": "weights",
     "from_torch_sparse": "sparse",
+    "to_cola": "cola",
+    "to_linear_operator": "linear_operators",
     "to_scipy_sparse": "sparse",
     "to_torch_sparse": "sparse",
 }
