@@ -18,11 +18,21 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from structmat.tables import Table
 
-__all__ = ["Pattern", "canonical", "joined", "kronecker", "pairs", "product", "union"]
+__all__ = [
+    "Pattern",
+    "canonical",
+    "joined",
+    "kronecker",
+    "pairs",
+    "product",
+    "product_size",
+    "union",
+]
 
 Integers = NDArray[np.int64]
 
@@ -177,7 +187,8 @@ def canonical(
 def union(a: Pattern, b: Pattern) -> tuple[Pattern, Table, Table]:
     """Positions of a or b, and the entry of the union that each entry of a, and of b, is."""
     left, right = a.keys.array(), b.keys.array()
-    keys = np.union1d(left, right)
+    keys = np.sort(np.concatenate([left, right]), kind="stable")  # merges two sorted runs
+    keys = keys[np.diff(keys, prepend=-1) > 0]
     at = [Table.of(np.searchsorted(keys, part)) for part in (left, right)]
     return Pattern.at(a.shape, keys), at[0], at[1]
 
@@ -186,6 +197,18 @@ def pairs(a: Pattern, b: Pattern) -> int:
     """How many products of two entries make up the matrix product."""
     per_row = np.diff(b.indptr.array())
     return int(per_row[a.indices.array()].sum())
+
+
+@lru_cache(maxsize=64)
+def product_size(a: Pattern, b: Pattern) -> int:
+    """How many entries the matrix product has, without the table of its products."""
+    first, second = (
+        scipy.sparse.csr_array(
+            (np.ones(p.nnz, np.float32), p.indices.array(), p.indptr.array()), shape=p.shape
+        )
+        for p in (a, b)
+    )
+    return int((first @ second).nnz)
 
 
 @lru_cache(maxsize=64)

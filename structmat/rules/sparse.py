@@ -18,7 +18,7 @@ from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.sparse import BlockSparse, Sparse, gathered
 from structmat.operator import LinearOperator
-from structmat.pattern import Pattern, pairs, product
+from structmat.pattern import Pattern, pairs, product_size
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import add, strong
 from structmat.rules.sums import split_scalar
@@ -214,4 +214,4 @@ def _pays(a: Sparse | BlockSparse, b: Sparse | BlockSparse, size: int) -> bool:
     if pairs(a.pattern, b.pattern) > PAIRS_LIMIT:
         return False
     apart = sum(prod(t.shape[-op.event_dims[k] :]) for op in (a, b) for k, t in op.tensors.items())
-    return product(a.pattern, b.pattern)[0].nnz * size <= apart
+    return product_size(a.pattern, b.pattern) * size <= apart
