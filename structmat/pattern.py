@@ -232,6 +232,18 @@ def product(a: Pattern, b: Pattern) -> tuple[Pattern, Table, Table, Table]:
 
 
 @lru_cache(maxsize=64)
+def expanded(grid: Pattern, block: tuple[int, int]) -> tuple[Pattern, Table]:
+    """The numbers of the p x q blocks of a grid as entries, and which number each entry is."""
+    p, q = block
+    rows = (grid.rows.array()[:, None, None] * p + np.arange(p)[:, None]).repeat(q, -1)
+    columns = (grid.indices.array()[:, None, None] * q + np.arange(q)).repeat(p, -2)
+    shape = (grid.shape[0] * p, grid.shape[1] * q)
+    keys = (rows * shape[1] + columns).reshape(-1)
+    order = np.argsort(keys, kind="stable")
+    return Pattern.at(shape, keys[order]), Table.of(order)
+
+
+@lru_cache(maxsize=64)
 def kronecker(a: Pattern, b: Pattern) -> tuple[Pattern, Table]:
     """The pattern of A (x) B, and the entry of the outer product of values that each entry is."""
     (m, n), (p, q) = a.shape, b.shape

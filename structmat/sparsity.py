@@ -33,7 +33,7 @@ from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.sparse import BlockSparse, Sparse, gathered, scattered
 from structmat.operator import LinearOperator
-from structmat.pattern import Pattern, joined, kronecker, product, union
+from structmat.pattern import Pattern, expanded, joined, kronecker, product, union
 
 __all__ = ["as_sparse", "beside", "block_plus", "block_times", "blocks_apart", "plus", "times"]
 
@@ -90,12 +90,8 @@ def beside(a: Sparse, b: Sparse) -> Sparse:
 
 def blocks_apart(op: BlockSparse) -> Sparse:
     """The same matrix, by its numbers."""
-    (mb, nb), (p, q) = op.pattern.shape, op.block
-    rows = op.pattern.rows.array()[:, None, None] * p + np.arange(p)[:, None]
-    columns = op.pattern.indices.array()[:, None, None] * q + np.arange(q)
-    rows, columns = np.broadcast_arrays(rows, columns)
-    at = rows.reshape(-1), columns.reshape(-1)
-    return Sparse((op.blocks.flatten(-3), at), shape=(mb * p, nb * q))
+    pattern, order = expanded(op.pattern, op.block)
+    return Sparse((gathered(op.blocks.flatten(-3), order), pattern))
 
 
 def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | None:

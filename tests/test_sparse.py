@@ -103,14 +103,18 @@ def test_operators(shape: tuple[int, int], dtype: torch.dtype) -> None:
     compiled = ("torch",) if dtype in (torch.float64, torch.complex64) else ()
     check_operator(sm.Sparse((torch.randn(p.nnz, dtype=dtype), p)), backends=compiled)
     check_operator(sm.BlockSparse(torch.randn(p.nnz, 2, 3, dtype=dtype), p), backends=compiled)
+    if p.nnz < 10:
+        large = torch.randn(p.nnz, 17, 16, dtype=dtype)
+        check_operator(sm.BlockSparse(large, p), backends=compiled)
 
 
 def test_batches_and_products() -> None:
     p = pattern(6, 7)
     a = sm.Sparse((torch.randn(2, 1, p.nnz, dtype=torch.float64), p))
     b = sm.BlockSparse(torch.randn(3, p.nnz, 2, 1, dtype=torch.float64), p)
+    c = sm.BlockSparse(torch.randn(3, 2, 16, 17, dtype=torch.float64), [[True], [True]])
     inner = sm.Dense(torch.randn(3, 2).double())
-    for op in (a, b, sm.kron(inner, a, sm.Identity(2)), b.T @ b + sm.Identity(7)):
+    for op in (a, b, c, sm.kron(inner, a, sm.Identity(2)), b.T @ b + sm.Identity(7)):
         check_operator(op, backends=("torch",))
 
 
@@ -131,6 +135,7 @@ def test_on_a_gpu(dtype: torch.dtype) -> None:
         sm.Sparse((torch.randn(p.nnz, dtype=dtype), p)),
         sm.Sparse((torch.randn(2, p.nnz, dtype=dtype), p)),
         sm.BlockSparse(torch.randn(p.nnz, 2, 3, dtype=dtype), p),
+        sm.BlockSparse(torch.randn(2, 16, 20, dtype=dtype), [[True, False], [False, True]]),
     ):
         check_operator(op.to("cuda"), backends=("torch",))
 
@@ -140,7 +145,7 @@ def test_half_precision_sums_in_single() -> None:
     x = torch.randn(3, 64).bfloat16()
     for op in (
         sm.Sparse((torch.randn(p.nnz).bfloat16(), p)),
-        sm.BlockSparse(torch.randn(p.nnz, 1, 1).bfloat16(), p),
+        sm.BlockSparse(torch.randn(1, 64, 64).bfloat16(), [[True]]),
     ):
         want = (op.to_dense().double() @ x.double().mT).mT
         assert op(x).dtype == torch.bfloat16
@@ -274,13 +279,15 @@ def test_compiled_second_derivatives() -> None:
     x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
     v = torch.randn(p.nnz, dtype=torch.float64, requires_grad=True)
     b = torch.randn(p.nnz, 2, 1, dtype=torch.float64, requires_grad=True)
+    c = torch.randn(1, 16, 20, dtype=torch.float64, requires_grad=True)
 
-    def apart(x: Tensor, v: Tensor, b: Tensor) -> Tensor:
-        y: Tensor = sm.compile(sm.Sparse((v, p)))(x)
-        return torch.cat([y, sm.compile(sm.BlockSparse(b, p))(x)], -1)
+    def apart(x: Tensor, v: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        wide = sm.BlockSparse(c, [[True], [False]]) @ sm.Dense(torch.ones(20, 4).double())
+        ops = sm.Sparse((v, p)), sm.BlockSparse(b, p), wide
+        return torch.cat([sm.compile(op)(x) for op in ops], -1)
 
-    assert torch.autograd.gradcheck(apart, (x, v, b), fast_mode=True)
-    assert torch.autograd.gradgradcheck(apart, (x, v, b), fast_mode=True)
+    assert torch.autograd.gradcheck(apart, (x, v, b, c), fast_mode=True)
+    assert torch.autograd.gradgradcheck(apart, (x, v, b, c), fast_mode=True)
 
 
 def test_sources_run_alone(tmp_path: Any) -> None:
