@@ -155,6 +155,20 @@ def test_pixels_are_where_the_blocks_are() -> None:
     assert (ink == np.kron(np.eye(64), np.ones((2, 2))).astype(bool)).all()
 
 
+def test_families_of_kronecker_products() -> None:
+    eye, block, toeplitz = sm.Identity(3), sized.BlockDiagonal(4, nblocks=2), sized.Toeplitz(2)
+    for op, families in (
+        (sm.kron(eye, block), {"BlockDiagonal"}),
+        (sm.kron(block, eye), {"BlockDiagonal"}),
+        (sm.kron(eye, toeplitz, eye), {"Toeplitz"}),
+        (sm.kron(eye, eye), {"Identity"}),
+        (sm.kron_sum(sized.Dense(2), toeplitz), {"Dense", "Toeplitz"}),
+        (sm.kron(eye, sm.Zero(2)), set()),
+    ):
+        assert {s.family for s in support(op) if len(s.boxes)} == families
+        assert {s.family for s in support(op, (64, 64)) if len(s.boxes)} == families
+
+
 def test_toeplitz_shades_are_constant_along_diagonals() -> None:
     image, _ = paint(sized.Toeplitz(9, 12))
     assert np.allclose(image[1:, 1:], image[:-1, :-1])

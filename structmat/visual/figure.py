@@ -138,12 +138,15 @@ def _show(ax: Any, panel: _Panel, grid: bool, fontsize: float) -> None:
     if grid:
         _lines(ax, _grid(m, n, 1, 1), 0.5)
     if isinstance(op, Kronecker) and len(op.children) > 1:
-        _lines(ax, _grid(m, n, *Kronecker(*op.children[1:]).shape), 1.2)
+        rows, columns = Kronecker(*op.children[1:]).shape
+        if m <= 32 * rows and n <= 32 * columns:
+            _lines(ax, _grid(m, n, rows, columns), 1.2)
     if isinstance(op, Block):
         _lines(ax, _between(op), 0.8, "#adb5bd")
     for one in panel.found[-1:] if isinstance(op, Sum) else panel.found:  # terms lie over others
         boxes = one.boxes
-        large = boxes[(boxes[:, 1] - boxes[:, 0] > m / 64) & (boxes[:, 3] - boxes[:, 2] > n / 64)]
+        tall, wide = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+        large = boxes[(tall > max(m / 64, 1)) & (wide > max(n / 64, 1))]
         if 1 < len(large) <= MOST_LINES:
             _lines(ax, [_border(*box) for box in large.tolist()], 1.0)
     ax.set_xlim(0, max(n, 1))

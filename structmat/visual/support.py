@@ -338,20 +338,25 @@ def _kronecker(op: Kronecker, grain: tuple[int, int]) -> list[Support]:
     outer = support(first, coarse)
     inner = support(rest, grain)
     if m <= grain[0] and n <= grain[1]:
-        return [Support(inner[0].family if inner else s.family, s.boxes * scale) for s in outer]
+        ink = inner[0].family if inner else "Zero"
+        return [Support(_heavier(s.family, ink), s.boxes * scale) for s in outer if inner]
     out = []
     for s in outer:
         for part in inner:
             whole = len(part.boxes) == 1 and (part.boxes[0] == [0, m, 0, n]).all()
             if whole or _area(s.boxes) * len(part.boxes) > MOST:
-                boxes = s.boxes * scale
-                family = part.family if isinstance(first, Identity | Permutation) else s.family
+                boxes, family = s.boxes * scale, _heavier(s.family, part.family)
             else:
                 at = _pixels(s.boxes)[:, [0, 0, 2, 2]] * scale
                 boxes = (at[:, None] + part.boxes).reshape(-1, 4)
-                family = s.family if isinstance(rest, Identity) else part.family
+                family = _heavier(part.family, s.family)
             out.append(Support(family, boxes))
     return out
+
+
+def _heavier(first: str, second: str) -> str:
+    """The first family, unless it only moves or scales entries."""
+    return second if first in ("Identity", "Permutation", "Diagonal") else first
 
 
 def _product(op: LinearOperator, grain: tuple[int, int]) -> list[Support]:
