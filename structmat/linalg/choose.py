@@ -16,14 +16,11 @@ import torch
 from structmat.leaves.dense import Dense
 from structmat.linalg.iterative import METHODS
 from structmat.linalg.pinv import structured_pinv
-from structmat.linalg.plan import Plan, alternatives, dense_plan, wide
+from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, wide
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_psd
 
 __all__ = ["DENSE", "choose", "choose_least"]
-
-DENSE = 2048
-"""The largest matrix that becomes dense without being asked for."""
 
 
 def choose(A: LinearOperator, method: str | None, k: int) -> Plan | str:
@@ -39,11 +36,11 @@ def choose(A: LinearOperator, method: str | None, k: int) -> Plan | str:
     """
     found = alternatives(A)
     if method is None:
-        plans = found or alternatives(A.simplify())
-        if plans:
-            best = min(plans, key=lambda p: p.setup + k * sum(p.each))
-            if best.densified <= DENSE:
-                return best
+        if not found or all(p.densified for p in found):
+            found = [*found, *alternatives(A.simplify())]
+        found = [p for p in found if p.densified <= DENSE]
+        if found:
+            return min(found, key=lambda p: p.setup + k * sum(p.each))
         return dense_plan(A) if A.shape[0] <= DENSE else _iterative(A)
     if method in ("dense", "dense lu"):
         return dense_plan(A)

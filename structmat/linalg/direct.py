@@ -12,6 +12,7 @@ product of the inverse factors in reverse order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,7 +31,16 @@ from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.leaves.wavelet import Wavelet
 from structmat.linalg.inverse import Inverse, unitary_inverse
-from structmat.linalg.plan import Plan, described, lu_solve, plan, singular, structured, transposed
+from structmat.linalg.plan import (
+    Plan,
+    described,
+    lu_solve,
+    plan,
+    singular,
+    structured,
+    transposed,
+    with_fallbacks,
+)
 from structmat.operator import LinearOperator
 
 __all__: list[str] = []
@@ -157,8 +167,7 @@ def _square(op: LinearOperator) -> bool:
     return all(c.shape[0] == c.shape[1] for c in op.children)
 
 
-def _total(plans: Sequence[Plan], times: Sequence[int] | None = None) -> tuple[int, int]:
-    times = times or [1] * len(plans)
+def _total(plans: Sequence[Plan], times: Sequence[int]) -> tuple[int, int]:
     pairs = list(zip(plans, times, strict=True))
     return sum(p.each[0] * t for p, t in pairs), sum(p.each[1] * t for p, t in pairs)
 
@@ -166,17 +175,20 @@ def _total(plans: Sequence[Plan], times: Sequence[int] | None = None) -> tuple[i
 def _joined(
     how: str,
     plans: Sequence[Plan],
-    run: Callable[[Tensor], Tensor],
+    run: Callable[[Tensor, Sequence[Plan]], Tensor],
     times: Sequence[int] | None = None,
 ) -> Plan:
-    return Plan(
-        described(how, (p.name for p in plans)),
-        run,
-        _total(plans, times),
-        sum(p.setup for p in plans),
-        max((p.densified for p in plans), default=0),
-        any(p.refine for p in plans),
-    )
+    def build(plans: Sequence[Plan]) -> Plan:
+        return Plan(
+            described(how, (p.name for p in plans)),
+            lambda b: run(b, plans),
+            _total(plans, times or [1] * len(plans)),
+            sum(p.setup for p in plans),
+            max((p.densified for p in plans), default=0),
+            any(p.refine for p in plans),
+        )
+
+    return with_fallbacks(build, plans)
 
 
 @structured.register
@@ -191,14 +203,18 @@ def _(op: Scaled) -> Plan | None:
         return None
     if not op.tensors and op.alpha == 0:
         return singular(op, "the factor in front is zero")
+    cost = 0 if not op.tensors and op.alpha in (1, -1) else op.shape[0]
 
-    def run(b: Tensor) -> Tensor:
-        alpha = op.alpha
-        return inner.robust(b / (alpha.to(b.dtype)[..., None, None] if op.tensors else alpha))
+    def build(plans: Sequence[Plan]) -> Plan:
+        (inner,) = plans
 
-    free = not op.tensors and op.alpha in (1, -1)
-    mults = inner.each[0] + (0 if free else op.shape[0])
-    return Plan(inner.name, run, (mults, inner.each[1]), inner.setup, inner.densified, inner.refine)
+        def run(b: Tensor) -> Tensor:
+            alpha = op.alpha
+            return inner.run(b / (alpha.to(b.dtype)[..., None, None] if op.tensors else alpha))
+
+        return replace(inner, run=run, each=(inner.each[0] + cost, inner.each[1]), fallback=None)
+
+    return with_fallbacks(build, [inner])
 
 
 @structured.register
@@ -207,37 +223,34 @@ def _(op: Product) -> Plan | None:
         inner = min(c.shape[1] for c in op.children)
         n = op.shape[0]
         return singular(op, f"its rank is at most {inner} of {n}") if inner < n else None
-    plans = [plan(c) for c in op.children]
 
-    def run(b: Tensor) -> Tensor:
+    def run(b: Tensor, plans: Sequence[Plan]) -> Tensor:
         for p in plans:
-            b = p.robust(b)
+            b = p.run(b)
         return b
 
-    return _joined("product", plans, run)
+    return _joined("product", [plan(c) for c in op.children], run)
 
 
 @structured.register
 def _(op: Kronecker) -> Plan | None:
-    if not _square(op):
-        return None
-    plans = [plan(c) for c in op.children]
-    sizes = [c.shape[0] for c in op.children]
     n = op.shape[0]
+    if not _square(op) or n == 0:
+        return None
+    sizes = [c.shape[0] for c in op.children]
 
-    def run(b: Tensor) -> Tensor:
+    def run(b: Tensor, plans: Sequence[Plan]) -> Tensor:
         pre, k = 1, b.shape[-1]
         for p, size in zip(plans, sizes, strict=True):
-            post = n // max(pre * size, 1)
+            post = n // (pre * size)
             columns = b.reshape(*b.shape[:-2], pre, size, post * k).movedim(-2, -3)
-            x = p.robust(columns.reshape(*b.shape[:-2], size, pre * post * k))
+            x = p.run(columns.reshape(*b.shape[:-2], size, pre * post * k))
             x = x.reshape(*x.shape[:-1], pre, post * k).movedim(-3, -2)
             b = x.reshape(*x.shape[:-3], n, k)
             pre *= size
         return b
 
-    if n == 0:
-        return None
+    plans = [plan(c) for c in op.children]
     return _joined("kronecker", plans, run, [n // s for s in sizes])
 
 
@@ -245,12 +258,14 @@ def _(op: Kronecker) -> Plan | None:
 def _(op: DirectSum) -> Plan | None:
     if not _square(op):
         return None
-    plans = [plan(c) for c in op.children]
     sizes = [c.shape[0] for c in op.children]
 
-    def run(b: Tensor) -> Tensor:
-        parts = [p.robust(part) for p, part in zip(plans, b.split(sizes, -2), strict=True)]
+    def run(b: Tensor, plans: Sequence[Plan]) -> Tensor:
+        parts = [
+            p.run(part) if part.shape[-2] else part
+            for p, part in zip(plans, b.split(sizes, -2), strict=True)
+        ]
         lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
         return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], -2)
 
-    return _joined("direct sum", plans, run)
+    return _joined("direct sum", [plan(c) for c in op.children], run)

@@ -22,7 +22,7 @@ from structmat.linalg.implicit import implicitly, plain
 from structmat.linalg.plan import (
     Plan,
     cast,
-    dense_plan,
+    dense_fallback,
     factorisation,
     lu_counts,
     lu_solve,
@@ -120,7 +120,11 @@ def _(op: Sparse) -> Plan | None:
     # how full the factors become depends on the pattern; ten times the entries is a guess for grids
     count = 10 * op.nnz
     return Plan(
-        "sparse lu", _implicit(op, sparse_lu), (count, count), 10 * count, fallback=dense_plan(op)
+        "sparse lu",
+        _implicit(op, sparse_lu),
+        (count, count),
+        10 * count,
+        fallback=dense_fallback(op),
     )
 
 

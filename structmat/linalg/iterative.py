@@ -27,6 +27,8 @@ from structmat.operator import LinearOperator
 __all__ = ["METHODS", "Run", "iterate"]
 
 RESTART = 40
+CHECKED = 5
+"""After how many steps gmres looks at the residual of its small system."""
 
 
 @dataclass
@@ -110,17 +112,24 @@ def gmres(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
             run.iterations += 1
             if bool((size == 0).all()):
                 break
-        m = len(columns)
-        zero = torch.zeros_like(columns[0][0])
-        rows = [
-            torch.stack([c[i] if i < len(c) else zero for c in columns], -1) for i in range(m + 1)
-        ]
-        hessenberg = torch.cat(rows, -3).movedim(-3, -2)  # (..., k, m + 1, m)
-        first = torch.cat([beta.to(b.dtype), *[zero] * m], -2).mT[..., None]
-        y = torch.linalg.pinv(hessenberg) @ first
-        for i in range(m):
+            if len(columns) % CHECKED == 0 and bool((_least(columns, beta)[1] <= enough).all()):
+                break
+        y, _ = _least(columns, beta)
+        for i in range(len(columns)):
             x = x + y[..., i, 0][..., None, :] * basis[i]
     return x
+
+
+def _least(columns: list[list[Tensor]], beta: Tensor) -> tuple[Tensor, Tensor]:
+    """y (..., k, m, 1) of least |beta e_0 - H y|, H the Hessenberg matrix, and what is left."""
+    m = len(columns)
+    zero = torch.zeros_like(columns[0][0])
+    rows = [torch.stack([c[i] if i < len(c) else zero for c in columns], -1) for i in range(m + 1)]
+    hessenberg = torch.cat(rows, -3).movedim(-3, -2)  # (..., k, m + 1, m)
+    first = torch.cat([beta.to(zero.dtype), *[zero] * m], -2).mT[..., None]
+    y = torch.linalg.pinv(hessenberg) @ first
+    gap: Tensor = torch.linalg.vector_norm(first - hessenberg @ y, dim=-2)
+    return y, gap.mT
 
 
 def _numpy(op: LinearOperator, dtype: torch.dtype) -> Any:

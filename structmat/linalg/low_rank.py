@@ -8,12 +8,22 @@ with A a column, r more for U, and an r x r system.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from structmat.compose import Kronecker, KroneckerSum, Scaled, Sum
 from structmat.leaves.dense import LowRank
-from structmat.linalg.plan import Plan, described, lu_counts, lu_solve, structured
+from structmat.linalg.plan import (
+    Plan,
+    dense_fallback,
+    described,
+    lu_counts,
+    lu_solve,
+    structured,
+    with_fallbacks,
+)
 from structmat.linalg.spectral import shifted_plan, split_shift
 from structmat.operator import LinearOperator
 
@@ -61,27 +71,29 @@ def _(op: Sum) -> Plan | None:
     if inner is None or inner.name == "none" or 2 * r > n:
         return None
 
-    def run(b: Tensor) -> Tensor:
-        left, right = u.to(b.dtype), v.to(b.dtype)
-        lead = torch.broadcast_shapes(left.shape[:-2], b.shape[:-2])
-        both = torch.cat(
-            [t.expand(*lead, *t.shape[-2:]) for t in (left, b)],
-            -1,
-        )
-        solved = inner.robust(both)
-        au, ab = solved[..., :r], solved[..., r:]
-        small = torch.eye(r, dtype=b.dtype, device=b.device) + right @ au
-        return ab - au @ lu_solve(small, right @ ab)
+    def build(plans: Sequence[Plan]) -> Plan:
+        (inner,) = plans
 
-    small = lu_counts(r)
-    mults = inner.each[0] + 2 * r * n + small[0]
-    adds = inner.each[1] + r * max(n - 1, 0) + n * r + small[1]
-    setup = inner.setup + r * sum(inner.each) + 2 * r * r * n
-    return Plan(
-        described("woodbury", [inner.name]),
-        run,
-        (mults, adds),
-        setup,
-        inner.densified,
-        refine=True,
-    )
+        def run(b: Tensor) -> Tensor:
+            left, right = u.to(b.dtype), v.to(b.dtype)
+            lead = torch.broadcast_shapes(left.shape[:-2], b.shape[:-2])
+            both = [t.expand(*lead, *t.shape[-2:]) for t in (left, b)]
+            solved = inner.run(torch.cat(both, -1))
+            au, ab = solved[..., :r], solved[..., r:]
+            small = torch.eye(r, dtype=b.dtype, device=b.device) + right @ au
+            return ab - au @ lu_solve(small, right @ ab)
+
+        small = lu_counts(r)
+        mults = inner.each[0] + 2 * r * n + small[0]
+        adds = inner.each[1] + r * max(n - 1, 0) + n * r + small[1]
+        return Plan(
+            described("woodbury", [inner.name]),
+            run,
+            (mults, adds),
+            inner.setup + r * sum(inner.each) + 2 * r * r * n,
+            inner.densified,
+            refine=True,
+        )
+
+    # A may be regular where what is updated is not
+    return with_fallbacks(build, [inner], dense_fallback(op))

@@ -9,8 +9,8 @@ factorisation of the dense matrix, which is named, and says how large a matrix i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
@@ -20,9 +20,11 @@ from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 
 __all__ = [
+    "DENSE",
     "Plan",
     "alternatives",
     "cast",
+    "dense_fallback",
     "dense_plan",
     "described",
     "factorisation",
@@ -34,7 +36,11 @@ __all__ = [
     "structured",
     "transposed",
     "wide",
+    "with_fallbacks",
 ]
+
+DENSE = 2048
+"""The largest matrix that becomes dense without being asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Plan:
         try:
             return self.run(b)
         except SingularError:
-            return self.fallback.run(b)
+            return self.fallback.robust(b)
 
 
 def described(how: str, names: Iterable[str]) -> str:
@@ -90,6 +96,16 @@ def lu_solve(a: Tensor, b: Tensor) -> Tensor:
 def lu_counts(n: int) -> tuple[int, int]:
     """(products, sums) of two triangular solves."""
     return n * n, n * max(n - 1, 0)
+
+
+def with_fallbacks(
+    build: Callable[[Sequence[Plan]], Plan], plans: Sequence[Plan], last: Plan | None = None
+) -> Plan:
+    """A plan made of others, whose fallback is made of theirs; ``last`` is what comes after."""
+    made = build(plans)
+    if all(p.fallback is None for p in plans):
+        return made if last is None else replace(made, fallback=last)
+    return replace(made, fallback=with_fallbacks(build, [p.fallback or p for p in plans], last))
 
 
 @singledispatch
@@ -142,6 +158,11 @@ def dense_plan(op: LinearOperator) -> Plan:
         return lu_solve(op._dense(b.dtype, b.device), b)
 
     return Plan("dense lu", run, lu_counts(n), 2 * n**3 // 3, densified=n)
+
+
+def dense_fallback(op: LinearOperator) -> Plan | None:
+    """:func:`dense_plan`, where the matrix may become dense without being asked for."""
+    return dense_plan(op) if op.shape[0] <= DENSE else None
 
 
 def plan(op: LinearOperator) -> Plan:

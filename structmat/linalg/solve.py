@@ -3,7 +3,7 @@
 The method that ran is named in the result. Every solve computes the residual. A direct method also
 solves for two random columns v, which share the factorisation: |A v| and |A^-1 v| estimate the
 Frobenius norms of A and of its inverse (their expected squares are those norms squared), and their
-product bounds how much rounding may have been amplified.
+product over sqrt(n) how much rounding may have been amplified.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def solve(
     out = b.dtype if strong is None else torch.promote_types(b.dtype, strong)
     columns = (b.unsqueeze(-1) if vector else b).to(out)
     check = check and plain(columns, A)
+    if check and not bool(torch.isfinite(columns).all()):
+        raise ValueError(f"solve: b of shape {tuple(b.shape)} holds NaN or infinity")
     square = A.shape[0] == A.shape[1]
     how = (choose if square else choose_least)(A, method, columns.shape[-1])
     if isinstance(how, str):
@@ -163,12 +165,18 @@ def _residual(A: LinearOperator, x: Tensor, b: Tensor) -> Tensor:
 
 
 def _condition(A: LinearOperator, v: Tensor, x: Tensor) -> float:
-    """An estimate of |A| |A^-1| in the Frobenius norm: the largest over the batch."""
+    """An estimate of the condition: |A| |A^-1| / sqrt(n) in Frobenius norms, largest of the batch.
+
+    It is the condition where one singular value is far from the others, and sqrt(n) too large, or
+    too small, at most.
+    """
     with torch.no_grad():
         dtype = wide(v.dtype)
         norm = torch.linalg.matrix_norm((A @ v).to(dtype))
         inverse = torch.linalg.matrix_norm(x.to(dtype))
-        return float((norm * inverse).max()) / PROBES if norm.numel() else 1.0
+        if not norm.numel():
+            return 1.0
+        return float((norm * inverse).max()) / (PROBES * math.sqrt(A.shape[0]))
 
 
 def _finite(A: LinearOperator, name: str, x: Tensor) -> None:
@@ -188,7 +196,7 @@ def _judge(A: LinearOperator, how: Plan, x: Tensor, residual: Tensor, condition:
         raise SingularError(f"{A._label()}: {how.name} lost the digits")
     if bad:
         warnings.warn(
-            f"solve: {A._label()} is ill-conditioned: |A| |A^-1| is about {condition:.1e} in "
+            f"solve: {A._label()} is ill-conditioned, about {condition:.1e} in "
             f"{x.dtype}, the relative residual {left:.1e} by {how.name}; use float64, "
             "scale or regularise A, or pass check=False",
             IllConditionedWarning,

@@ -21,7 +21,7 @@ from torch import Tensor
 from structmat.compose import Kronecker, KroneckerSum, Scaled, Sum, Transpose
 from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.linalg.implicit import implicitly, plain
-from structmat.linalg.plan import Plan, cast, dense_plan, structured
+from structmat.linalg.plan import Plan, cast, dense_fallback, structured
 from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian
@@ -132,7 +132,7 @@ def shifted_plan(op: LinearOperator, core: LinearOperator) -> Plan | None:
         (count + n, count),
         sum(10 * s**3 for s in sizes),
         densified=largest,
-        fallback=dense_plan(op),
+        fallback=dense_fallback(op),
     )
 
 

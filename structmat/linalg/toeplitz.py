@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,7 +24,15 @@ from structmat.leaves.statespace import StateSpace
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
 from structmat.linalg.displacement import displacement_solve, gko_plan
 from structmat.linalg.implicit import implicitly, plain
-from structmat.linalg.plan import Plan, alternatives, cast, singular, structured, transposed
+from structmat.linalg.plan import (
+    Plan,
+    alternatives,
+    cast,
+    singular,
+    structured,
+    transposed,
+    with_fallbacks,
+)
 from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 
@@ -219,10 +227,11 @@ def _(op: Hankel) -> Plan | None:
     inner = structured(Toeplitz(h[..., n - 1 :], h[..., :n].flip(-1)))
     assert inner is not None
 
-    def run(b: Tensor) -> Tensor:
-        return inner.robust(b).flip(-2)
+    def build(plans: Sequence[Plan]) -> Plan:
+        (inner,) = plans
+        return replace(inner, run=lambda b: inner.run(b).flip(-2), fallback=None)
 
-    return replace(inner, run=run, fallback=None)
+    return with_fallbacks(build, [inner])
 
 
 @structured.register
