@@ -150,6 +150,8 @@ def test_what_does_not_fit_says_so() -> None:
         sm.StateSpace(one, one, one, None, -1)
     with pytest.raises(ValueError, match=r"batch dimensions \(2,\), \(3,\), \(\) do not broadcast"):
         sm.StateSpace(torch.ones(2, 1), torch.ones(3, 1), one, None, 4)
+    meta = torch.ones(1, device="meta")
+    assert sm.StateSpace(meta, meta, meta, 0.5, 4).tensors["D"].device.type == "meta"
     op = sm.StateSpace(one, one, one, None, 4)
     with pytest.raises(ValueError, match="chunk must be a positive integer, got 0"):
         op.recurrence(torch.ones(4), chunk=0)

@@ -102,7 +102,8 @@ class StateSpace(LinearOperator):
             square = tuple(tensors["A"].shape[-2:]) == (states, states)
             kind = "diagonal" if (not square if diagonal is None else diagonal) else "dense"
         if D is not None:
-            D = D if isinstance(D, Tensor) else torch.tensor(D, dtype=tensors["B"].dtype)
+            B = tensors["B"]
+            D = D if isinstance(D, Tensor) else torch.tensor(D, dtype=B.dtype, device=B.device)
             tensors["D"] = as_tensor(D, "StateSpace: D")
         size = _size(length, "StateSpace: length")
         self._init(tensors, static={"kind": kind, "length": size, "transposed": False})

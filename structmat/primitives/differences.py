@@ -1,7 +1,7 @@
 """Cauchy matrices 1 / (s_i - t_j): no m x n matrix is ever stored.
 
-Tiles of 2^18 entries are made, multiplied and dropped: memory O(m + n) for each column, the time of
-a dense product. Many real nodes take sums of exponentials instead
+Tiles of 2^18 entries (2^24 on a GPU) are made, multiplied and dropped: memory O(m + n) for each
+column, the time of a dense product. Many real nodes take sums of exponentials instead
 (:mod:`structmat.primitives.exponentials`): almost linear time.
 The matrix is not linear in its values (s, t); its derivatives have the same form,
 
@@ -34,7 +34,7 @@ __all__ = ["Differences"]
 def differences_tiles(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
     """sum_j x_j / (s_i - t_j)^power; x (b, n, c), s (b, m), t (b, n) -> (b, m, c)."""
     b, n, _ = x.shape
-    m, most = s.shape[1], 1 << 18
+    m, most = s.shape[1], 1 << (24 if x.is_cuda else 18)
     wide = min(n, most)
     tall = max(1, most // (b * wide))
     rows = []
@@ -49,9 +49,10 @@ def differences_tiles(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
     return torch.cat(rows, 1)
 
 
-def many_nodes(m: int, n: int, cols: int) -> bool:
-    """Whether sums of exponentials are faster than tiles, as measured on a CPU."""
-    return m * n >= (2048 if cols >= 16 else 6144) * (m + n)
+def many_nodes(m: int, n: int, cols: int, cuda: bool = False) -> bool:
+    """Whether sums of exponentials are faster than tiles, as measured on a CPU and on an H100."""
+    least = 2048 if cols >= 16 else 6144
+    return m * n >= (16384 if cuda else least) * (m + n)
 
 
 def differences_product(x: Tensor, s: Tensor, t: Tensor, power: int, fast: bool) -> Tensor:
@@ -67,7 +68,11 @@ class DifferencesProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, s: Tensor, t: Tensor, power: int, fast: bool) -> Tensor:
-        if fast and not s.is_complex() and many_nodes(s.shape[1], t.shape[1], x.shape[2]):
+        if (
+            fast
+            and not s.is_complex()
+            and many_nodes(s.shape[1], t.shape[1], x.shape[2], x.is_cuda)
+        ):
             return fast_differences(x, s, t, power)
         return differences_tiles(x, s, t, power)
 

@@ -71,7 +71,7 @@ def far_from_left(nodes: Tensor, x: Tensor, rates: Tensor, weights: Tensor) -> T
     """What sources two or more blocks to the left add; nodes (b, blocks, 64), x (..., 64, c)."""
     b, blocks, size = nodes.shape
     edges = nodes[:, :, 0]
-    most = max(1, (1 << 18) // (b * size * rates.shape[1]))
+    most = max(1, (1 << (24 if x.is_cuda else 18)) // (b * size * rates.shape[1]))
     parts = []
     for i in range(0, blocks - 2, most):
         stop = min(i + most, blocks - 2)
@@ -106,7 +106,7 @@ def near_blocks(nodes: Tensor, source: Tensor, x: Tensor, power: int) -> Tensor:
         return torch.cat([wide[:, :-2], v, wide[:, 2:]], 2)
 
     columns, values = around(nodes.masked_fill(~source, math.inf), math.inf), around(x, 0.0)
-    most = max(1, (1 << 18) // (3 * b * size * size))
+    most = max(1, (1 << (24 if x.is_cuda else 18)) // (3 * b * size * size))
     out = []
     for i in range(0, nodes.shape[1], most):
         tile = (nodes[:, i : i + most, :, None] - columns[:, i : i + most, None]).reciprocal()

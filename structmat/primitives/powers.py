@@ -2,7 +2,8 @@
 
 Powers come in blocks of 64 columns, z^(a+b) = z^a z^b by doubling, and blocks are joined by
 Horner's rule in z^64, so that all but a 64th of the work is matrix products; memory is O(m + n) for
-each column, and a tile of 2^18 entries. The matrix is not linear in its values z; the derivative
+each column, and a tile of 2^18 entries. On a GPU, where launches count, blocks have 256 columns and
+tiles 2^24 entries. The matrix is not linear in its values z; the derivative
 
     (sum_j c_j z^j)' = sum_j (j + 1) c_(j+1) z^j
 
@@ -38,8 +39,8 @@ def powers_block(z: Tensor, width: int) -> Tensor:
 def powers_tiles(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
     """sum_j z_i^j x_j, x (b, n, c) -> (b, m, c); turned, (b, m, c) -> (b, n, c)."""
     b, m = z.shape
-    width = min(64, n)
-    tall = max(64, (1 << 18) // (b * width))
+    width = min(256 if x.is_cuda else 64, n)
+    tall = max(64, (1 << (24 if x.is_cuda else 18)) // (b * width))
     starts = range(0, n, width)
     found = []
     for i in range(0, m, tall):
