@@ -63,8 +63,10 @@ def test_many_random_trees(A: sm.LinearOperator) -> None:
 
 METHODS: list[tuple[Any, str | float, str]] = [
     (LEAVES["kron"], "fro", "product of norms"),
-    (LEAVES["monarch"], "fro", "Gram matrices"),
-    (LEAVES["butterfly"], "fro", "Gram matrices"),
+    (LEAVES["monarch"], "fro", "single products"),
+    (LEAVES["butterfly"], "fro", "single products"),
+    (LEAVES["butterfly_decreasing"], 1, "single products"),
+    (LEAVES["product_thin"], "fro", "Gram matrices"),
     (LEAVES["dft_5_backward"], "fro", "unitary"),
     (LEAVES["toeplitz"], "fro", "weighted diagonals"),
     (LEAVES["sum"], "fro", "by columns"),

@@ -381,6 +381,41 @@ def test_xtrace_is_exact_on_low_ranks() -> None:
     assert torch.allclose(found.value, sm.trace(A))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_quadrature_brings_its_error(dtype: torch.dtype) -> None:
+    gen = torch.Generator().manual_seed(3)
+    w = torch.randn(2, 40, 40, generator=gen, dtype=dtype)
+    A = sm.Dense(w @ w.mH + 20 * torch.eye(40))
+    found = sm.logdet(A, method="slq", samples=40, steps=30, generator=gen)
+    exact = sm.slogdet(A).logabsdet
+    assert found.error is not None
+    assert found.value.shape == found.error.shape == (2,)
+    assert ((found.value - exact).abs() <= 5 * found.error).all()
+    assert (found.error < 0.05 * exact).all()
+
+
+def test_quadrature_is_exact_where_every_sample_is() -> None:
+    n = 16  # the eigenvalues have equal weights in every sign vector: diagonal matrices
+    d = torch.linspace(1, 2, n, dtype=torch.float64).requires_grad_()
+    found = sm.logdet(sm.Diagonal(d), method="slq", samples=2, steps=n)
+    assert torch.allclose(found.value, d.log().sum())
+    (gradient,) = torch.autograd.grad(found.value, d)
+    assert torch.allclose(gradient, 1 / d)
+    early = sm.logdet(sm.Identity(5, torch.float64) * 3, method="slq", samples=2, steps=4)
+    assert torch.allclose(early.value, torch.tensor(5 * math.log(3.0), dtype=torch.float64))
+
+
+def test_quadrature_refuses_what_is_not_definite() -> None:
+    with pytest.raises(ValueError, match=r"needs a positive definite operator.*sm.slogdet"):
+        sm.logdet(sm.Diagonal(r(4) * 0 - 1), method="slq")
+    with pytest.raises(ValueError, match="take at least 2"):
+        sm.logdet(sm.Identity(3), method="slq", samples=1)
+    with pytest.raises(ValueError, match="at least 1"):
+        sm.logdet(sm.Identity(3), method="slq", steps=0)
+    with pytest.raises(ValueError, match="none of 'exact', 'slq'"):
+        sm.logdet(sm.Identity(3), method="guess")
+
+
 # gradients --------------------------------------------------------------------------------------
 
 

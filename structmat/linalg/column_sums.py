@@ -2,6 +2,7 @@
 
     those of A (x) B are all products         diag(A, B): those of A and of B
     those of A D are |D| times those of A     P A: those of A
+    those of |X| |Y| where every entry of X Y is one product (Monarch, butterfly)
     Toeplitz: differences of running sums over the diagonals
 
 Everything else goes through A in blocks of columns, exactly, in O(n block) memory.
@@ -17,10 +18,12 @@ from torch import Tensor
 from structmat.builder import index_tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
+from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard
+from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.toeplitz import Circulant, Toeplitz, join
 from structmat.linalg.answer import (
@@ -31,6 +34,7 @@ from structmat.linalg.answer import (
     name,
 )
 from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.products import single_products
 from structmat.linalg.structure import diagonal_known, modulus
 from structmat.operator import LinearOperator
 
@@ -146,8 +150,26 @@ def _(op: DirectSum, to: Tensor) -> Answer[Tensor]:
     return Answer(joined, name("sums of the blocks", (p.method for p in parts)))
 
 
+def _single(op: LinearOperator, to: Tensor) -> Answer[Tensor] | None:
+    found = single_products(op)
+    if found is None:
+        return None
+    x, y = (KroneckerSparse(f.values.to(to).abs()) for f in found)
+    return Answer(y.T(x.T(to.new_ones(x.shape[0]).abs())), "single products")
+
+
+@column_sums_of.register(Monarch)
+@column_sums_of.register(MonarchChain)
+@column_sums_of.register(Butterfly)
+def _(op: Monarch | MonarchChain | Butterfly, to: Tensor) -> Answer[Tensor]:
+    return _single(op, to) or column_sums_of.dispatch(LinearOperator)(op, to)
+
+
 @column_sums_of.register
 def _(op: Product, to: Tensor) -> Answer[Tensor]:
+    single = _single(op, to)
+    if single is not None:
+        return single
     # A permutation on the left changes nothing; one on the right, or a diagonal, acts on the sums.
     factors = list(op.children)
     if isinstance(factors[0], Permutation | Identity) and len(factors) > 1:

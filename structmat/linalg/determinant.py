@@ -48,6 +48,7 @@ from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
 from structmat.linalg.low_rank import split_low_rank
 from structmat.linalg.plan import solved, structured
+from structmat.linalg.quadrature import slq
 from structmat.linalg.spectrum import eigvals_of
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
@@ -98,34 +99,64 @@ def slogdet(A: LinearOperator, *, return_method: bool = False) -> SignLog | Answ
 
 
 @overload
-def logdet(A: LinearOperator, *, return_method: Literal[False] = ...) -> Tensor: ...
+def logdet(
+    A: LinearOperator, *, method: Literal["exact"] = ..., return_method: Literal[False] = ...
+) -> Tensor: ...
 @overload
-def logdet(A: LinearOperator, *, return_method: Literal[True]) -> Answer[Tensor]: ...
-def logdet(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[Tensor]:
+def logdet(
+    A: LinearOperator,
+    *,
+    method: str = ...,
+    samples: int = ...,
+    steps: int = ...,
+    generator: torch.Generator | None = ...,
+    return_method: bool = ...,
+) -> Answer[Tensor]: ...
+def logdet(
+    A: LinearOperator,
+    *,
+    method: str = "exact",
+    samples: int = 32,
+    steps: int = 50,
+    generator: torch.Generator | None = None,
+    return_method: bool = False,
+) -> Tensor | Answer[Tensor]:
     """The logarithm of the determinant: nan where a real determinant is negative.
 
     Args:
         A: square operator.
+        method: ``"exact"``; or ``"slq"``, an estimate for Hermitian positive definite A from
+            products with random vectors, which returns an :class:`structmat.linalg.Answer` with its
+            standard error. That A is Hermitian is not checked.
+        samples: how many random vectors an estimate takes.
+        steps: how many products with each.
+        generator: of the random vectors; torch's default one where None.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
-        Tensor of shape batch_shape, as ``torch.logdet``.
+        Tensor of shape batch_shape, as ``torch.logdet``, or an Answer.
 
     Raises:
         TypeError: A is no operator.
-        ValueError: A is not square.
+        ValueError: A is not square, an unknown method, too few samples or steps, or an estimate
+            finds that A is not positive definite.
 
     Example:
         >>> import torch, structmat as sm
         >>> sm.logdet(sm.kron(sm.Identity(3), sm.Diagonal(torch.tensor([1.0, 2.0]))))
         tensor(2.0794)
     """
-    (sign, size), method = _found(A, "logdet")
+    if method not in ("exact", "slq"):
+        raise ValueError(f"logdet: method {method!r} is none of 'exact', 'slq'")
+    if method == "slq":
+        _check(A, "logdet")
+        return slq(A, samples, steps, generator)
+    (sign, size), how = _found(A, "logdet")
     if sign.is_complex():
         value = torch.complex(size, sign.angle())
     else:
         value = torch.where(sign < 0, torch.full_like(size, math.nan), size)
-    return Answer(value, method) if return_method else value
+    return Answer(value, how) if return_method else value
 
 
 @overload
@@ -156,10 +187,14 @@ def det(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[Te
     return Answer(value, method) if return_method else value
 
 
-def _found(A: LinearOperator, function: str) -> tuple[SignLog, str]:
+def _check(A: LinearOperator, function: str) -> None:
     if not isinstance(A, LinearOperator):
         not_an_operator(function, A)
     need_square(function, A)
+
+
+def _found(A: LinearOperator, function: str) -> tuple[SignLog, str]:
+    _check(A, function)
     found = slogdet(A, return_method=True)
     return found.value, found.method
 

@@ -84,7 +84,7 @@ def diagonal_of(op: LinearOperator, offset: int, to: Tensor) -> Answer[Tensor]:
     entries = entries_of(op)
     if entries is not None and entries.cost <= max(1, sum(op.operations())):
         many = max(1, torch.Size(op.batch_shape).numel())
-        size = max(1, 2**22 // (max(entries.cost, 1) * many))
+        size = max(1, 2**20 // (max(entries.cost, 1) * many))
         parts = [entries.get(k, k + offset, to) for k in i.split(size)]
         return Answer(join(*parts), "entries by structure")
     simpler = op.simplify()

@@ -2,6 +2,7 @@
 
     ||A (x) B|| = ||A|| ||B||      ||diag(A, B)||^2 = ||A||^2 + ||B||^2      ||Q A|| = ||A||
     Toeplitz: each entry as often as its diagonal is long
+    ||X Y||^2 = 1^T |X|^2 |Y|^2 1     where every entry of X Y is one product (Monarch, butterfly)
     ||X Y||^2 = tr((X^H X) (Y Y^H))   for factors whose Gram matrices are structured
 
 Everything else goes through A in blocks of columns, exactly, in O(n block) memory. The Gram form
@@ -34,7 +35,7 @@ from structmat.linalg.answer import (
     name,
 )
 from structmat.linalg.diagonal import diagonal_of
-from structmat.linalg.products import halves
+from structmat.linalg.products import halves, single_products
 from structmat.linalg.singular import peeled
 from structmat.linalg.structure import diagonal_known, lengths, modulus
 from structmat.linalg.trace import trace_of
@@ -173,6 +174,10 @@ def _(op: Monarch | MonarchChain | Butterfly | Product, to: Tensor) -> Answer[Te
             return Answer(found.value * scale, name("unitary factors peeled off", [found.method]))
     if len(factors) == 1:
         return frobenius_of(factors[0], to)
+    single = single_products(op)
+    if single is not None:
+        x, y = (KroneckerSparse(f.values.to(to).abs() ** 2) for f in single)
+        return Answer(root(y.T(x.T(to.new_ones(x.shape[0]).abs())).sum(-1)), "single products")
     if len(factors) == 2:
         left, right = _gram(factors[0]), _gram(factors[1].T)
         if left is not None and right is not None:

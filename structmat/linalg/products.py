@@ -27,7 +27,7 @@ from structmat.leaves.permutation import Permutation
 from structmat.linalg.entries import Entries, entries_of, flat, scalar
 from structmat.operator import LinearOperator
 
-__all__ = ["Rows", "halves", "rows_of"]
+__all__ = ["Rows", "halves", "rows_of", "single_products"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,29 @@ def _kronecker_sparse(op: LinearOperator) -> KroneckerSparse | None:
             inner = _kronecker_sparse(op.children[0])
             return None if inner is None else KroneckerSparse(inner.values.transpose(-3, -2))
     return None
+
+
+def single_products(op: LinearOperator) -> tuple[KroneckerSparse, KroneckerSparse] | None:
+    """(X, Y) with op = X Y where every entry is one product, as in a square Monarch matrix.
+
+    Then |X Y| = |X| |Y| entry by entry, and sums over it need no entries.
+    """
+    if isinstance(op, Butterfly) and not op.increasing_stride and op.shape[0] > 4:
+        turned = single_products(op._transpose())
+        if turned is None:
+            return None
+        x, y = (KroneckerSparse(f.values.transpose(-3, -2)) for f in turned)
+        return y, x
+    found = halves(op) or flat([op])
+    factors = [_kronecker_sparse(f) for f in found]
+    if len(factors) != 2 or factors[0] is None or factors[1] is None:
+        return None
+    (_, _, c1, d1), (_, b2, _, d2) = factors[0].pattern, factors[1].pattern
+    if 0 in (*factors[0].pattern, *factors[1].pattern):
+        return None
+    few = d1 % d2 == 0 and min(c1, -(-(b2 * d2) // d1)) == 1
+    few = few or (d2 % d1 == 0 and min(b2, -(-(c1 * d1) // d2)) == 1)
+    return (factors[0], factors[1]) if few else None
 
 
 def _chain(ops: list[LinearOperator]) -> Entries | None:
