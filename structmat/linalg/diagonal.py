@@ -13,7 +13,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Scaled, Sum, Transpose
+from structmat.compose import DirectSum, Elementwise, Kronecker, Scaled, Sum, Transpose
 from structmat.leaves.toeplitz import join
 from structmat.linalg.answer import (
     Answer,
@@ -121,6 +121,12 @@ def _(op: Sum, offset: int, to: Tensor) -> Answer[Tensor]:
     for p in parts[1:]:
         total = total + p.value
     return Answer(total, name("sum of diagonals", (p.method for p in parts)))
+
+
+@diagonal_of.register
+def _(op: Elementwise, offset: int, to: Tensor) -> Answer[Tensor]:
+    a, b = (diagonal_of(c, offset, to) for c in op.children)
+    return Answer(a.value * b.value, name("product of diagonals", (a.method, b.method)))
 
 
 @diagonal_of.register

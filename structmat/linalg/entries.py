@@ -16,7 +16,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
+from structmat.compose import DirectSum, Elementwise, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.monarch import Monarch
@@ -100,6 +100,15 @@ def _(op: Sum) -> Entries | None:
         return out
 
     return Entries(sum(t.cost for t in terms), get)
+
+
+@entries_of.register
+def _(op: Elementwise) -> Entries | None:
+    both = _all(op.children)
+    if both is None:
+        return None
+    a, b = both
+    return Entries(a.cost + b.cost, lambda i, j, to: a.get(i, j, to) * b.get(i, j, to))
 
 
 @entries_of.register
