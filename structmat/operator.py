@@ -104,11 +104,17 @@ class LinearOperator(Views):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A leaf that takes sizes becomes one of :mod:`structmat.sized` where they are symbols."""
-        if not cls.fields and symbols_of(*args, *kwargs.values()) and not _has_tensors(args):
+        if symbols_of(*args, *kwargs.values()):
             from structmat.sized.form import FAMILIES
 
-            if cls.__name__ in FAMILIES and REGISTRY[cls.__name__] is cls:
-                return FAMILIES[cls.__name__].make(*args, **kwargs)  # type: ignore[return-value]
+            name = cls.__name__
+            if name in FAMILIES and REGISTRY[name] is cls:
+                if cls.fields or _has_tensors(args):
+                    raise TypeError(
+                        f"{name} takes tensors, which have no symbols for sizes; "
+                        f"sm.sized.{name} makes one by its sizes"
+                    )
+                return FAMILIES[name].make(*args, **kwargs)  # type: ignore[return-value]
         return object.__new__(cls)
 
     def _init(

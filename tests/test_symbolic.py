@@ -281,8 +281,14 @@ def test_numbers_of_sympy_are_numbers() -> None:
 
 
 def test_tensors_are_no_symbols() -> None:
-    with pytest.raises(TypeError, match=r"Dense: weight is the symbol n; sm\.sized has"):
+    with pytest.raises(TypeError, match=r"Dense takes tensors.*; sm\.sized\.Dense makes one"):
         sm.Dense(n)
+    with pytest.raises(TypeError, match=r"sm\.sized\.Monarch makes one"):
+        sm.Monarch(n, nblocks=k)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"sm\.sized\.Convolution makes one"):
+        sm.Convolution(torch.ones(3), n)
+    with pytest.raises(TypeError, match=r"BlockDiagonal: blocks .* is the symbol n; sm\.sized"):
+        sm.BlockDiagonal(n)
 
 
 def test_conjugates_and_casts() -> None:
