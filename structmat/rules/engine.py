@@ -17,6 +17,10 @@ measure less; and there is no infinite descent in triples of natural numbers.
 Every choice follows the order of the table and of the operands, so the result depends on the
 structure of the expression alone. Subtrees and neighbours that occur several times are rewritten
 once and stay one object; a leaf that no rule touched keeps its tensors.
+
+The measure counts a tensor as often as it occurs, because that is what it can know of a part. If a
+result stores more than the expression did, shared tensors once, then everything is done again, and
+a step is accepted only if the tensors it makes are no larger than those that it alone let go.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from structmat.compose import (
 )
 from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
-from structmat.rules.measure import Measurer, Weigher
+from structmat.rules.measure import Measurer, Weigher, sizes
 from structmat.rules.table import Rule, Step, candidates
 
 __all__ = ["fire", "simplify"]
@@ -61,8 +65,8 @@ def simplify(
 
     Only structure decides (classes, shapes, which tensors are the same object), so expressions of
     one structure simplify alike whatever their numbers. Results are made of the operator's own
-    tensors by differentiable operations: gradients reach them. Storage counts a tensor as often
-    as it occurs, so folding a factor into a *shared* leaf may un-share it.
+    tensors by differentiable operations: gradients reach them. A tensor that is shared counts
+    once: where folding factors into shared leaves would store more in the end, it is not done.
 
     Args:
         op: the expression.
@@ -106,6 +110,9 @@ def simplify(
         raise ValueError(f"simplify: batch is {batch}; it needs at least one vector")
     run = _Run(Weigher(batch, materialize))
     out = run.settled(run.normal(op))
+    if not materialize and sum(sizes(out).values()) > sum(sizes(op).values()):
+        run = _Run(Weigher(batch), sharing=op)
+        out = run.settled(run.normal(op))
     return (out, run.steps) if trace else out
 
 
@@ -129,8 +136,13 @@ def fire(rule: Rule, op: LinearOperator) -> LinearOperator | None:
 class _Run:
     """The state of one simplification."""
 
-    def __init__(self, weigher: Weigher | None = None) -> None:
+    def __init__(
+        self, weigher: Weigher | None = None, sharing: LinearOperator | None = None
+    ) -> None:
         self.weigher = weigher or Weigher()
+        self.sharing = sharing is not None
+        if sharing is not None:
+            self.weigher.look_at(sharing)
         self.measure = self.weigher.measure
         self.steps: list[Step] = []
         self.done: dict[int, tuple[LinearOperator, LinearOperator]] = {}
@@ -303,6 +315,7 @@ class _Run:
             and now.dtype == was.dtype
             and now.batch == was.batch
             and self.measure(before).accepts(self.measure(after), grows)
+            and not (self.sharing and not self.weigher.keeps_sharing(old, new))
         )
 
 

@@ -58,7 +58,7 @@ from structmat.leaves.sparse import BlockSparse, Sparse
 from structmat.linalg.inverse import Inverse
 from structmat.operator import LinearOperator
 
-__all__ = ["Measure", "Measurer", "Weigher", "flops"]
+__all__ = ["Measure", "Measurer", "Weigher", "flops", "memory", "sizes", "uses"]
 
 LEAF_WEIGHT: dict[type[LinearOperator], int] = {
     Identity: 2,
@@ -219,11 +219,22 @@ class Weigher:
         """How often the whole expression uses the memory of this name."""
         return self._uses[name]
 
+    def keeps_sharing(self, old: LinearOperator, new: LinearOperator) -> bool:
+        """Whether new tensors take no more bytes than what is used only in ``old`` and goes."""
+        before, after, own = sizes(old), sizes(new), uses(old)
+        fresh = sum(size for k, size in after.items() if k not in before)
+        gone = sum(b for k, b in before.items() if k not in after and own[k] >= self._uses[k])
+        return fresh <= gone
+
     def freed(self, op: LinearOperator) -> int:
         """The bytes of the tensors that only ``op`` uses."""
         own = uses(op)
-        sizes = {memory(t): t.numel() * t.element_size() for t in op.parameters()}
-        return sum(size for k, size in sizes.items() if own[k] >= self._uses[k])
+        return sum(size for k, size in sizes(op).items() if own[k] >= self._uses[k])
+
+
+def sizes(op: LinearOperator) -> dict[Hashable, int]:
+    """The bytes of the tensors of an expression, each once, by their memory."""
+    return {memory(t): t.numel() * t.element_size() for t in op.parameters()}
 
 
 def memory(t: Tensor) -> Hashable:

@@ -240,6 +240,7 @@ def converts(kit: _Kit) -> None:
 def simplifies(kit: _Kit) -> None:
     """``simplify`` keeps matrix, shape and dtype, costs no more, and has no more to do after."""
     from structmat.rules import simplify
+    from structmat.rules.measure import sizes
 
     op = kit.op
     new, steps = simplify(op, trace=True)
@@ -250,6 +251,7 @@ def simplifies(kit: _Kit) -> None:
     assert sum(new.operations()) <= sum(op.operations()), f"{how}: more flops"
     dense = new.to_dense().detach().to(kit.dense.device)  # without tensors it has no device
     kit.same(dense, kit.dense, how)
+    assert sum(sizes(new).values()) <= sum(sizes(op).values()), f"{how}: more bytes"
     _, more = simplify(new, trace=True)
     assert not more, f"{how}, and then again {more[0]}"
 
