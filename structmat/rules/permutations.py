@@ -13,9 +13,11 @@ Monarch (2022), definition 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 
 import numpy as np
+from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, direct_sum, kron
 from structmat.index import DigitMap, IndexMap, recognise
@@ -100,10 +102,10 @@ Conjugable = (BlockDiagonal, KroneckerSparse, Kronecker)
 def conjugation(p: Permutation, a: LinearOperator, q: Permutation) -> LinearOperator | None:
     """P A Q = P' A', where A = R A' C and Q undoes C, or A' Q', where P undoes R."""
     for left, core, right in _forms(a):
-        if q.index == right.inverse():
-            return _product(_perm(left.then(p.index), strong(p, q)), core)
-        if p.index == left.inverse():
-            return _product(core, _perm(q.index.then(right), strong(p, q)))
+        if q.index == _inverse(right):
+            return _product(_perm(left.then(p.index), strong(p, q)), core())
+        if p.index == _inverse(left):
+            return _product(core(), _perm(q.index.then(right), strong(p, q)))
     return None
 
 
@@ -117,8 +119,8 @@ def conjugation(p: Permutation, a: LinearOperator, q: Permutation) -> LinearOper
 def conjugation_right(a: LinearOperator, q: Permutation) -> LinearOperator | None:
     """A Q = A', where A = A' C and Q undoes C."""
     for left, core, right in _forms(a):
-        if left.is_identity and q.index == right.inverse():
-            return _product(core, _perm(left, strong(q)))
+        if left.is_identity and q.index == _inverse(right):
+            return _product(core(), _perm(left, strong(q)))
     return None
 
 
@@ -132,8 +134,8 @@ def conjugation_right(a: LinearOperator, q: Permutation) -> LinearOperator | Non
 def conjugation_left(p: Permutation, a: LinearOperator) -> LinearOperator | None:
     """P A = A', where A = R A' and P undoes R."""
     for left, core, right in _forms(a):
-        if right.is_identity and p.index == left.inverse():
-            return _product(_perm(right, strong(p)), core)
+        if right.is_identity and p.index == _inverse(left):
+            return _product(_perm(right, strong(p)), core())
     return None
 
 
@@ -151,26 +153,43 @@ def _product(*ops: LinearOperator | None) -> LinearOperator:
     return kept[0] if len(kept) == 1 else Product(*kept)
 
 
-def _forms(a: LinearOperator) -> Iterator[tuple[IndexMap, LinearOperator, IndexMap]]:
-    """(R, A', C) with A = R A' C, for every way to read the digits of A."""
+Form = tuple[IndexMap, Callable[[], LinearOperator], IndexMap]
+
+
+def _forms(a: LinearOperator) -> Iterator[Form]:
+    """(R, A', C) with A = R A' C, for every way to read the digits of A; A' is made when called."""
     match a:
         case BlockDiagonal():
             k, b, c = a.blocks.shape[-3:]
             for d in range(2, k + 1):
                 if k % d == 0:
-                    values = a.blocks.unflatten(-3, (k // d, d)).movedim(-3, -1)
-                    yield _swap(k // d, b, d), KroneckerSparse(values), _swap(k // d, d, c)
+                    core = partial(_strided, a.blocks, d)
+                    yield _swap(k // d, b, d), core, _swap(k // d, d, c)
         case KroneckerSparse():
             r, b, c, d = a.pattern
             if d > 1:
-                blocks = a.values.movedim(-1, -3).flatten(-4, -3)
-                inner = BlockDiagonal(blocks)
-                yield _swap(r, d, b), inner, _swap(r, c, d)
+                yield _swap(r, d, b), partial(_blocks, a.values), _swap(r, c, d)
         case Kronecker(children=(first, second)):
             (m1, n1), (m2, n2) = first.shape, second.shape
-            yield _swap(1, m2, m1), Kronecker(second, first), _swap(1, n1, n2)
+            yield _swap(1, m2, m1), partial(Kronecker, second, first), _swap(1, n1, n2)
 
 
+def _strided(blocks: Tensor, d: int) -> LinearOperator:
+    k = blocks.shape[-3]
+    return KroneckerSparse(blocks.unflatten(-3, (k // d, d)).movedim(-3, -1))
+
+
+def _blocks(values: Tensor) -> LinearOperator:
+    out: LinearOperator = BlockDiagonal(values.movedim(-1, -3).flatten(-4, -3))
+    return out
+
+
+@lru_cache(maxsize=4096)
 def _swap(a: int, u: int, v: int) -> IndexMap:
     """I_a (x) T(u, v)."""
     return DigitMap((a, u, v), (0, 2, 1))
+
+
+@lru_cache(maxsize=4096)
+def _inverse(index: IndexMap) -> IndexMap:
+    return index.inverse()

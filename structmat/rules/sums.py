@@ -198,9 +198,11 @@ def _common(g: torch.Generator, left: bool) -> LinearOperator:
 )
 def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """A B + A C = A (B + C)."""
+    if not same(_end(a, 0), _end(b, 0)):
+        return None
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
-    (first, rest), (head, tail) = uncons(p), uncons(q)
-    if (rest is None and tail is None) or not same(first, head):
+    (first, rest), (_, tail) = uncons(p), uncons(q)
+    if rest is None and tail is None:
         return None
     n = first.shape[1]
     return Product(first, Sum(_times(alpha, rest, n), _times(beta, tail, n)))
@@ -216,9 +218,11 @@ def common_left_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator |
 )
 def common_right_factor(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
     """B A + C A = (B + C) A."""
+    if not same(_end(a, -1), _end(b, -1)):
+        return None
     (alpha, p), (beta, q) = split_scalar(a), split_scalar(b)
-    (last, rest), (foot, tail) = unsnoc(p), unsnoc(q)
-    if (rest is None and tail is None) or not same(last, foot):
+    (last, rest), (_, tail) = unsnoc(p), unsnoc(q)
+    if rest is None and tail is None:
         return None
     m = last.shape[0]
     return Product(Sum(_times(alpha, rest, m), _times(beta, tail, m)), last)
