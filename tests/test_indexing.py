@@ -178,6 +178,16 @@ def test_many_copies_take_few_steps() -> None:
     assert len(words) < 60
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("index", [[2, 0, 2], range(1, 4, 2)], ids=str)
+def test_torch_compile_traces_a_selection(index: Any) -> None:
+    op = sm.Selection(index, 4)
+    for each in (op, op._transpose()):
+        x = ints(3, each.shape[1])
+        traced = torch.compile(lambda x, op=each: op(x), fullgraph=True, backend="eager")
+        assert torch.equal(traced(x), each(x))
+
+
 def test_equal_selections_have_equal_structures() -> None:
     assert sm.Selection([1, 3, 5], 8).structure == sm.Selection(range(1, 7, 2), 8).structure
     assert (

@@ -53,6 +53,8 @@ class Elementwise(LinearOperator):
         if len(self.children) != 2:
             raise ValueError(f"Elementwise takes two operators, got {len(self.children)}")
         a, b = self.children
+        for c in self.children:
+            c._require_numbers()
         if a.shape != b.shape:
             raise ValueError(
                 f"elementwise: {a._label()} of shape {a.shape} and {b._label()} of shape {b.shape} "

@@ -32,6 +32,7 @@ Part = Gather | int
 
 def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
     """``op[key]``; see :meth:`structmat.LinearOperator.__getitem__`."""
+    op._require_numbers()
     rows, columns = row_and_column(op, key)
     pairs = _pairs(op, rows, columns)
     if pairs is not None:
@@ -60,7 +61,7 @@ def _sliced(op: LinearOperator, rows: Gather, columns: Gather) -> LinearOperator
     if not rows.is_identity:
         parts.insert(0, Selection(rows, rows.size))
     if not columns.is_identity:
-        parts.append(Selection(columns, columns.size).T)
+        parts.append(Selection(columns, columns.size)._transpose())
     return parts[0] if len(parts) == 1 else Product(*parts)
 
 

@@ -51,7 +51,7 @@ class KroneckerSum(LinearOperator):
                 )
 
     def _shape(self) -> tuple[int, int]:
-        n = prod(c.shape[0] for c in self.children)
+        n = prod([c.shape[0] for c in self.children])
         return n, n
 
     def _lower(self, g: Builder, x: Any) -> Any:

@@ -14,7 +14,7 @@ are added, m - k sums for m positions of which k are distinct.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from math import gcd
@@ -66,6 +66,10 @@ class Turn:
     """y[i] = x[index[i]]."""
 
     index: IndexMap
+    inverse: IndexMap = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inverse", self.index.inverse())
 
     def forward(self, g: Builder, x: Any) -> Any:
         """See :class:`Step`."""
@@ -73,7 +77,7 @@ class Turn:
 
     def adjoint(self, g: Builder, y: Any) -> Any:
         """The inverse permutation."""
-        return g.permute(y, self.index.inverse())
+        return g.permute(y, self.inverse)
 
 
 @dataclass(frozen=True)

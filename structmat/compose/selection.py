@@ -9,6 +9,7 @@ index with repeats adds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from structmat.builder import Builder
-from structmat.compose.routes import route
+from structmat.compose.routes import Step, route
 from structmat.gather import Gather
 from structmat.operator import LinearOperator
 
@@ -48,6 +49,17 @@ class Selection(LinearOperator):
 
     index: Gather
     transposed: bool
+    steps: tuple[Step, ...]
+
+    def _init(
+        self,
+        tensors: Mapping[str, Tensor] | None = None,
+        children: Sequence[LinearOperator] = (),
+        static: Mapping[str, Any] | None = None,
+    ) -> None:
+        super()._init(tensors, children, static)
+        # Found here, once, and not when it acts: torch.compile traces that.
+        object.__setattr__(self, "steps", route(self.index))
 
     def __init__(self, index: Any, n: int, dtype: torch.dtype | None = None) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
@@ -62,8 +74,7 @@ class Selection(LinearOperator):
         return (n, m) if self.transposed else (m, n)
 
     def _lower(self, g: Builder, x: Any) -> Any:
-        steps = route(self.index)
-        for step in reversed(steps) if self.transposed else steps:
+        for step in reversed(self.steps) if self.transposed else self.steps:
             x = step.adjoint(g, x) if self.transposed else step.forward(g, x)
         return x
 
