@@ -6,7 +6,8 @@
 3. else an iterative method: cg for positive definite A, minres for Hermitian A, gmres.
 
 A rectangular A gets the least-squares solution of smallest norm: by the structured pseudoinverse,
-by the singular values of the dense matrix up to ``DENSE`` rows and columns, else by lsmr.
+by the singular values of the dense matrix up to ``DENSE`` rows and columns, else by lsmr (by cgls
+for a batch or on another device).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from structmat.leaves.dense import Dense
-from structmat.linalg.iterative import METHODS
+from structmat.linalg.iterative import LEAST, METHODS
 from structmat.linalg.pinv import structured_pinv
 from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, wide
 from structmat.operator import LinearOperator
@@ -57,18 +58,18 @@ def choose(A: LinearOperator, method: str | None, k: int) -> Plan | str:
 def choose_least(A: LinearOperator, method: str | None, k: int) -> Plan | str:
     """As :func:`choose`, for least squares."""
     rcond = max(*A.shape, 1) * torch.finfo(wide(A.dtype)).eps
-    if method == "lsmr":
+    if method in LEAST:
         return method
     if method in (None, "pseudoinverse"):
         found = None if isinstance(A, Dense) else structured_pinv(A, rcond)
         if found is not None:
             return _pinv_plan("pseudoinverse", found)
         if method is None and max(A.shape) > DENSE:
-            return "lsmr"
+            return "cgls" if A.batch_shape or A.device.type != "cpu" else "lsmr"
     if method in (None, "dense", "dense svd"):
         w = A._dense(wide(A.dtype), A.device)
         return _pinv_plan("dense svd", Dense(torch.linalg.pinv(w, rtol=rcond)))
-    raise ValueError(_serving(A, method, ["pseudoinverse", "dense", "lsmr"]))
+    raise ValueError(_serving(A, method, ["pseudoinverse", "dense", *LEAST]))
 
 
 def _pinv_plan(name: str, inverse: LinearOperator) -> Plan:

@@ -2,6 +2,7 @@
 
     triangular       forward or back substitution, O(n^2)
     cholesky         A = L L^H for Hermitian positive definite A, half the operations of LU
+    adjoint          A^-1 = A^H for unitary A
     sparse lu        SuperLU with a column order that keeps the factors sparse (through SciPy)
 
 Structure says what is triangular, and :func:`structmat.assume` what only the user knows. Source:
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from structmat.leaves.dense import Dense
 from structmat.leaves.sparse import BlockSparse, Sparse
-from structmat.linalg.implicit import implicitly, plain
+from structmat.linalg.implicit import adjoint, implicitly, plain
 from structmat.linalg.plan import (
     Plan,
     cast,
@@ -30,7 +31,7 @@ from structmat.linalg.plan import (
 )
 from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
-from structmat.properties import is_psd, is_triangular
+from structmat.properties import is_psd, is_triangular, unitary_scale
 from structmat.sparsity import as_sparse
 
 __all__ = ["known_factorisation", "sparse_lu"]
@@ -45,6 +46,13 @@ def _implicit(
         return implicitly(cast(op, b), b, solver) if b.numel() else b
 
     return run
+
+
+def _by_adjoint(op: LinearOperator, b: Tensor) -> Tensor:
+    s = unitary_scale(op)
+    assert s
+    out: Tensor = adjoint(op) @ b
+    return out if s == 1 else out / s**2
 
 
 def _substitution(op: LinearOperator, b: Tensor) -> Tensor:
@@ -89,6 +97,9 @@ factorisation.append(known_factorisation)
 def _(op: Dense) -> Plan:
     n = op.shape[0]
     lu = Plan("dense lu", lambda b: lu_solve(op.weight, b), lu_counts(n), 2 * n**3 // 3)
+    s = unitary_scale(op)
+    if s:
+        return Plan("adjoint", _implicit(op, _by_adjoint), lu_counts(n))
     return known_factorisation(op) or lu
 
 

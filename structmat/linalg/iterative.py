@@ -4,10 +4,13 @@
     minres  Hermitian A (Paige and Saunders, 1975)
     gmres   square A, restarted (Saad and Schultz, 1986)
     lsmr    any A: least squares, of least norm (Fong and Saunders, 2011)
+    cgls    the same by conjugate gradients of the normal equations, which squares the condition
+            (Hestenes and Stiefel, 1952); for batches and other devices
 
-Each needs products with A alone (and with A^H, lsmr). All columns of all batch members go on at
-once, each by its own numbers. SciPy runs minres and lsmr, one column after the other, on the CPU.
-Derivatives are those of :mod:`structmat.linalg.implicit`: the adjoint system, by the same method.
+Each needs products with A alone (lsmr and cgls: also with A^H). All columns of all batch members
+go on at once, each by its own numbers. SciPy runs minres and lsmr, one column after the
+other, on the CPU. Derivatives are those of :mod:`structmat.linalg.implicit`: the adjoint system, by
+the same method.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from structmat.linalg.implicit import adjoint, implicitly, plain
 from structmat.linalg.plan import cast, folded, wide
 from structmat.operator import LinearOperator
 
-__all__ = ["METHODS", "Run", "iterate"]
+__all__ = ["LEAST", "METHODS", "Run", "iterate"]
 
 RESTART = 40
 CHECKED = 5
@@ -77,6 +80,24 @@ def cg(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
         x, r = x + alpha * p, r - alpha * q
         new = _dot(r, r)
         p, rho = r + _ratio(new, rho) * p, new
+        run.iterations += 1
+    return x
+
+
+def cgls(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
+    """Conjugate gradients of A^H A x = A^H b, without making A^H A."""
+    turned = adjoint(op)
+    r, s = b, turned @ b
+    x, p, rho, enough = torch.zeros_like(s), s, _dot(s, s), run.tol * _norm(s)
+    for _ in range(run.maxiter):
+        if bool((_norm(s) <= enough).all()):
+            break
+        q = op @ p
+        alpha = _ratio(rho, _dot(q, q))
+        x, r = x + alpha * p, r - alpha * q
+        s = turned @ r
+        new = _dot(s, s)
+        p, rho = s + _ratio(new, rho) * p, new
         run.iterations += 1
     return x
 
@@ -173,11 +194,15 @@ def _by_scipy(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
     return torch.stack(columns, -1) if columns else b.new_zeros(op.shape[1], 0)
 
 
+LEAST = ("lsmr", "cgls")
+"""What finds least-squares solutions."""
+
 METHODS: dict[str, Callable[[LinearOperator, Tensor, Run], Tensor]] = {
     "cg": cg,
     "gmres": gmres,
     "minres": _by_scipy,
     "lsmr": _by_scipy,
+    "cgls": cgls,
 }
 
 
@@ -197,7 +222,7 @@ def iterate(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
     if METHODS[name] is _by_scipy and (op.batch_shape or b.device.type != "cpu"):
         raise ValueError(
             f"solve: {name} runs in SciPy, for one operator on the CPU; {op._label()} is a batch "
-            "or on another device: use method='gmres', or 'dense'"
+            "or on another device: use method='gmres' (least squares: 'cgls'), or 'dense'"
         )
     done = [False]
 
@@ -207,6 +232,6 @@ def iterate(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
         return METHODS[name](a, right, mine)
 
     def columns(right: Tensor) -> Tensor:
-        return implicitly(cast(op, right), right, solver, least=name == "lsmr")
+        return implicitly(cast(op, right), right, solver, least=name in LEAST)
 
     return folded(op, b.to(wide(b.dtype)), columns).to(b.dtype)

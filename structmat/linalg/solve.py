@@ -19,7 +19,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from structmat.linalg.choose import choose, choose_least
 from structmat.linalg.implicit import plain
-from structmat.linalg.iterative import Run, iterate
+from structmat.linalg.iterative import LEAST, Run, iterate
 from structmat.linalg.plan import Plan, solved, wide
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.operator import LinearOperator, as_tensor
@@ -212,14 +212,14 @@ def _judge(A: LinearOperator, how: Plan, x: Tensor, residual: Tensor, condition:
 
 
 def _converged(A: LinearOperator, run: Run, residual: Tensor) -> None:
-    """Raise or warn where an iterative method did not arrive; lsmr knows no residual to reach."""
+    """Raise or warn where an iterative method did not arrive; least squares reach what they do."""
     left = float(residual)
     if not math.isfinite(left):
         raise SingularError(
             f"solve: {run.method} broke down on {A._label()}: it is singular, or not what the "
             "method needs; use method='gmres' or 'dense'"
         )
-    if left > 100 * run.tol and run.method != "lsmr":
+    if left > 100 * run.tol and run.method not in LEAST:
         warnings.warn(
             f"solve: {run.method} reached a relative residual of {left:.1e} with {A._label()} in "
             f"{run.iterations} iterations, not {run.tol:.1e}; raise maxiter or tol, precondition "
