@@ -134,6 +134,8 @@ def test_algebra(kind: str) -> None:
     assert isinstance((torch.tensor(3.0) * op).simplify(), sm.StateSpace)
     assert isinstance(op.T.T.simplify(), sm.StateSpace)
     assert isinstance((op - op).simplify(), sm.Zero)
+    both = (system(kind, 3, 40) - 2 * system(kind, 2, 40, direct=False)).simplify()
+    assert (both._label() == "StateSpace(40x40, 5 states, diagonal)") == (kind == "diagonal")
     check_operator(sm.kron(sm.Dense(torch.randn(2, 3, dtype=WIDE)), op.T), backends=("torch",))
     assert op.cost().flops == sm.Convolution(op.kernel(), 8).cost().flops
 

@@ -1,6 +1,7 @@
-"""Matrices of low displacement rank: their sums, and what their generators take in.
+"""Sums of matrices of low displacement rank, and of state-space systems: generators and states add.
 
-Source: Pan, Structured matrices and polynomials (2001), section 1.5.
+Sources: Pan, Structured matrices and polynomials (2001), section 1.5; Kailath, Linear systems
+(1980), section 2.1.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import torch
 
 from structmat.compose import Sum
 from structmat.leaves.displacement import LowDisplacementRank, beside
+from structmat.leaves.statespace import StateSpace
+from structmat.leaves.toeplitz import join
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
+from structmat.rules.arithmetic import add
 from structmat.rules.table import rule
 
 
@@ -31,3 +35,27 @@ def displacement_ranks_add(a: LowDisplacementRank, b: LowDisplacementRank) -> Li
     if a.f != b.f:
         return None
     return LowDisplacementRank(beside(a.left, b.left, -1), beside(a.right, b.right, -2), a.f)
+
+
+def _system(g: torch.Generator, states: int) -> StateSpace:
+    a, b, c = (ex.ints(g, states) for _ in range(3))
+    return StateSpace(a, b, c, 1.0, 5, diagonal=True)
+
+
+@rule(
+    StateSpace,
+    StateSpace,
+    inside=Sum,
+    source="Kailath, Linear systems (1980), section 2.1",
+    exact=False,
+    example=lambda g: _system(g, 2) + _system(g, 3),
+)
+def systems_in_parallel(a: StateSpace, b: StateSpace) -> LinearOperator | None:
+    """Systems with diagonal A add: their states stand side by side, D + D'."""
+    if a.static != b.static or a.kind != "diagonal":
+        return None
+    tensors = {k: join(a.tensors[k], b.tensors[k]) for k in "ABC"}
+    direct = [x.tensors["D"] for x in (a, b) if "D" in x.tensors]
+    if direct:
+        tensors["D"] = add(*direct) if len(direct) == 2 else direct[0]
+    return a._replace(tensors, (), a.static)
