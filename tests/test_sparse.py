@@ -382,6 +382,12 @@ def test_simplified(op: sm.LinearOperator, want: str) -> None:
     assert torch.equal(new.to_dense(), op.to_dense())
 
 
+def test_no_blocks_fit_anything() -> None:
+    nothing = sm.BlockSparse(torch.zeros(0, 1, 2), Pattern.full(0, 0))
+    for op in (nothing, sm.BlockDiagonal(torch.zeros(0, 1, 2))):
+        assert (op @ op).simplify()._label() == "Zero(0x0)"
+
+
 def test_products_are_those_of_scipy() -> None:
     for seed in range(5):
         a, b = random_sparse(9, 7, 0.2, seed), random_sparse(7, 11, 0.2, seed + 50)

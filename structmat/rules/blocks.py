@@ -102,8 +102,8 @@ def one_block(op: BlockDiagonal) -> LinearOperator | None:
 def blocks_times_blocks(a: BlockDiagonal, b: BlockDiagonal) -> LinearOperator | None:
     """diag(A_i) diag(B_i) = diag(A_i B_i), where that is smaller."""
     k, q, p = a.blocks.shape[-3:]
-    t = b.blocks.shape[-1]
-    if b.nblocks != k or q * t > p * (q + t):
+    high, t = b.blocks.shape[-2:]
+    if b.nblocks != k or high != p or q * t > p * (q + t):  # no blocks fit whatever they are
         return None
     new: LinearOperator = BlockDiagonal(matmul(a.blocks, b.blocks))
     return new

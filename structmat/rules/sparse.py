@@ -73,7 +73,7 @@ def full_pattern(op: Sparse | BlockSparse) -> LinearOperator | None:
 def diagonal_pattern(op: Sparse | BlockSparse) -> LinearOperator | None:
     """A sparse matrix with entries on the diagonal alone is diagonal, or block-diagonal."""
     n = op.pattern.nnz
-    if op.pattern.shape != (n, n) or op.pattern != Pattern.diagonal(n):
+    if n == 0 or op.pattern.shape != (n, n) or op.pattern != Pattern.diagonal(n):
         return None
     new: LinearOperator = (
         Diagonal(op.values) if isinstance(op, Sparse) else BlockDiagonal(op.blocks)
