@@ -54,6 +54,11 @@ EXAMPLES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Butterfly": (lambda: sized.Butterfly(n), POWERS),
     "Butterfly_decreasing": (lambda: sized.Butterfly(n, increasing_stride=False), POWERS),
     "Toeplitz": (lambda: sized.Toeplitz(n, 2 * n), ANY),
+    "Toeplitz_complex": (lambda: sized.Toeplitz(n, dtype=torch.complex64), ANY),
+    "LowDisplacementRank_complex": (
+        lambda: sized.LowDisplacementRank(n, rank=2, dtype=torch.complex128),
+        ANY,
+    ),
     "Hankel": (lambda: sized.Hankel(n), ANY),
     "Circulant": (lambda: sized.Circulant(n), (2, 8, 12, 100)),
     "Circulant_complex": (lambda: sized.Circulant(n, dtype=torch.complex64), (2, 8, 12, 100)),
@@ -225,7 +230,12 @@ def test_bind_in_steps_and_sharing() -> None:
     assert len(list(whole.parameters())) == 1
     gram = whole.to_dense()
     torch.testing.assert_close(gram, gram.T)
-    assert sm.Identity(4).bind() is not None
+    shared = sm.Product(op, op._transpose())
+    assert shared.bind(m=3).cost().params == 3 * n
+    assert len(list(shared.bind(m=3).bind(n=5).parameters())) == 1
+    blocks = sized.Monarch(n, nblocks=k).bind(k=4)
+    assert blocks.cost().params == n**2 / 2
+    assert blocks.bind(n=16).structure == sized.Monarch(16, nblocks=4).structure
     concrete = sm.Identity(3)
     assert (concrete @ sized.Dense(3, n)).bind(n=3).children[0] is concrete
 
@@ -302,6 +312,17 @@ def test_conjugates_and_casts() -> None:
     assert wide.bind(n=2).dtype == torch.float64
     mixed = sized.Dense(n, dtype=torch.complex64).H
     assert mixed.bind(n=3).shape == (3, 3)
+
+
+def test_conjugates_are_of_the_same_numbers() -> None:
+    op = sized.Dense(n, dtype=torch.complex64)
+    gram = op.H @ op
+    concrete = gram.bind(n=5)
+    assert gram.cost().params.subs(n, 5) == concrete.cost().params
+    dense = concrete.to_dense()
+    torch.testing.assert_close(dense, dense.mH)
+    again = (op.conj() @ op.conj().conj()).bind(n=3)
+    torch.testing.assert_close(again.children[0].to_dense(), again.children[1].to_dense().conj())
 
 
 def test_symbolic_structures_compare_and_copy() -> None:

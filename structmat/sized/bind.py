@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -95,6 +96,7 @@ class _Binding:
         self.used: set[str] = set()
         self.done: dict[int, LinearOperator] = {}
         self.drawn: dict[int, Tensor] = {}
+        self.partly: dict[int, Any] = {}
 
     def __call__(self, op: LinearOperator, path: str) -> LinearOperator:
         if id(op) not in self.done:
@@ -131,7 +133,7 @@ class _Binding:
             if symbols_of(*(v for _, v in arguments)):
                 new = Sized(op.family, arguments, op.static["dtype"])
                 return new._replace(
-                    {k: new.tensors[k].to(t.dtype) for k, t in op.tensors.items()},
+                    {k: self.resized(t, new.tensors[k]) for k, t in op.tensors.items()},
                     (),
                     {**op.static, "arguments": arguments},
                 )
@@ -148,9 +150,19 @@ class _Binding:
         out = out.conj() if op.conjugated else out
         return out.T if op.transposed else out
 
+    def resized(self, old: Any, new: Any) -> Any:
+        """The stand-in at the sizes known so far; one stays one."""
+        known = self.partly.get(id(old))
+        if known is None:
+            base = None if old.base is None else self.resized(old.base, new)
+            known = replace(new, dtype=old.dtype, base=base)
+            self.partly[id(old)] = known
+        return known
+
     def tensor(self, stand_in: Any, shape: tuple[Any, ...], path: str) -> Tensor:
         """Given, or drawn; one stand-in becomes one tensor."""
         self.used |= {path} & set(self.given)
+        stand_in = stand_in.base or stand_in
         if id(stand_in) in self.drawn:
             return self.drawn[id(stand_in)]
         if path in self.given:

@@ -163,12 +163,14 @@ def family(condition: str = "") -> Callable[[Callable[..., Form]], Callable[...,
 class SizedTensor:
     """What stands for a tensor whose sizes are symbols: shape, dtype, and how to draw numbers.
 
-    Two are equal only if they are one object, as with tensors: a shared leaf counts once.
+    Two are equal only if they are one object, as with tensors: a shared leaf counts once. A
+    conjugate is another one, that is drawn with its ``base``.
     """
 
     shape: tuple[Any, ...]
     fan_in: Any
     dtype: torch.dtype
+    base: SizedTensor | None = None
 
     device = torch.device("meta")
 
@@ -176,6 +178,10 @@ class SizedTensor:
     def ndim(self) -> int:
         """The number of dimensions."""
         return len(self.shape)
+
+    def conj(self) -> SizedTensor:
+        """Stands for the conjugate of the same numbers."""
+        return replace(self, base=self.base or self)
 
     def numel(self) -> Any:
         """The number of entries."""
@@ -286,7 +292,8 @@ class Sized(LinearOperator):
         if not self.dtype.is_complex:
             return self
         static = {**self.static, "conjugated": not self.conjugated}
-        return self._replace(self.tensors, (), static)
+        tensors = {k: memo.setdefault(id(t), t.conj()) for k, t in self.tensors.items()}
+        return self._replace(tensors, (), static)
 
     def spec(self) -> dict[str, Any]:
         """Files hold numbers: raises TypeError."""
