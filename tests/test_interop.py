@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from market import MARKET, entries
 from torch import Tensor
 
 import structmat as sm
+from structmat.interop.safetensors import load, save
+from structmat.operator import from_spec
 
 r = entries(5)
 
@@ -115,6 +118,39 @@ def test_scipy_refusals() -> None:
         sm.interop.aslinearoperator(sm.Dense(r(2, 2)).to("meta"))
     with pytest.raises(TypeError, match="needs an operator"):
         sm.interop.aslinearoperator(np.eye(2))  # type: ignore[arg-type]
+
+
+# files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MARKET)
+def test_safetensors_of_every_operator(name: str, tmp_path: Path) -> None:
+    op = MARKET[name](entries(1))
+    op = sm.assume(op, real=True)
+    z = sm.Scaled(2j, op.T) if op.shape[0] < 10 else op
+    save(tmp_path / "f.safetensors", {"op": op, "z": z})
+    for key, want in (("op", op), ("z", z)):
+        got = load(tmp_path / "f.safetensors")[key]
+        assert isinstance(got, sm.LinearOperator)
+        assert got.structure == want.structure
+        assert got.assumed == want.assumed
+        assert torch.equal(got.to_dense(), want.to_dense())
+        assert len(list(got.parameters())) == len(list(want.parameters())), "sharing is kept"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "os.system"},
+        {"kind": "Structure"},
+        {"static": {"n": 3, "dtype": {"dtype": "load"}}},
+        {"static": {"n": 3, "dtype": {"dtype": "__class__"}}},
+    ],
+)
+def test_files_name_classes_and_dtypes_only(change: dict[str, Any]) -> None:
+    spec = {**sm.Identity(3).spec(), **change}
+    with pytest.raises(ValueError, match=r"unknown operator class|is no dtype"):
+        from_spec(spec, {})
 
 
 # weights -----------------------------------------------------------------------------------------

@@ -474,6 +474,39 @@ def test_declared_sides_turn() -> None:
     assert sm.is_triangular(below.T, "lower") is None
 
 
+@pytest.mark.parametrize(
+    ("declared", "method"),
+    [
+        ({"psd": True}, "cholesky"),
+        ({"unitary": True}, "adjoint"),
+        ({"triangular": "lower"}, "triangular"),
+        ({"triangular": "upper"}, "triangular"),
+        ({}, "dense lu"),
+    ],
+)
+def test_solve_uses_what_is_declared(declared: dict[str, Any], method: str) -> None:
+    w = torch.linspace(-1, 1, 25, dtype=torch.float64).reshape(5, 5).sin() + 3 * torch.eye(5)
+    w = w + 0.03j * (w.mT @ w)
+    if "psd" in declared:
+        w = w @ w.mH
+    if "unitary" in declared:
+        w = torch.linalg.qr(w)[0]
+    if "triangular" in declared:
+        w = w.tril() if declared["triangular"] == "lower" else w.triu()
+    w = w.requires_grad_()
+    op = sm.assume(sm.Dense(w), **declared)
+    b = r(5).to(torch.complex128)
+    for a, dense in ((op, w), (op.T, w.mT), (op.H, w.mH), (2 * op, 2 * w)):
+        solution = sm.solve(a, b)
+        assert method in solution.method
+        want = torch.linalg.solve(dense, b)
+        torch.testing.assert_close(solution.x, want)
+        got_grad, want_grad = (
+            torch.autograd.grad(x.abs().square().sum(), w)[0] for x in (solution.x, want)
+        )
+        torch.testing.assert_close(got_grad, want_grad)
+
+
 def test_declared_properties_dissolve_in_simplification() -> None:
     inner = sm.assume(W + V.T @ V, symmetric=True)
     out = (inner + W).simplify()
