@@ -67,6 +67,10 @@ CLOSED: dict[str, sm.LinearOperator] = {
     "direct_sum": sm.direct_sum(sm.Dense(r(2, 2)), sm.Circulant(r(3))),
     "shifted": 2 * sm.Identity(5) + sm.Circulant(r(5)) * -1,
     "scaled_sum": 0.5 * (sm.LowRank(r(6, 1), r(1, 6)) - sm.Identity(6)),
+    "hadamard": 0.5 * sm.Hadamard(4, dtype=torch.float64),
+    "sines": sm.DST(5, 1, None, torch.float64) * 0.25,
+    "lifted": 0.5 * sm.kron(sm.Identity(2), sm.Dense(r(3, 3)), sm.Identity(2)),
+    "kron_sum": sm.Scaled(r(2) + 0.5, sm.kron_sum(sm.Dense(r(2, 2)), sm.Circulant(r(3)))),
     "simplified": sm.Diagonal(r(3)) @ sm.Diagonal(r(3)),
 }
 

@@ -75,6 +75,10 @@ METHODS: list[tuple[Any, str | float, str]] = [
     (LEAVES["unitary_ends"], 2, "unitary factors peeled off (diagonal)"),
     (LEAVES["circulant"], 2, "normal"),
     (LEAVES["butterfly"], 2, "dense SVD"),
+    (sm.kron_sum(sm.Circulant(r(3)), sm.Diagonal(r(2))), 2, "normal"),
+    (LEAVES["shifted_circulant"], 2, "normal"),
+    (LEAVES["convolution_image_same"], 1, "moduli by FFT"),
+    (LEAVES["convolution_full"], "fro", "weighted diagonals"),
 ]
 
 

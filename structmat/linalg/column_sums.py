@@ -3,7 +3,7 @@
     those of A (x) B are all products         diag(A, B): those of A and of B
     those of A D are |D| times those of A     P A: those of A
     those of |X| |Y| where every entry of X Y is one product (Monarch, butterfly)
-    Toeplitz: differences of running sums over the diagonals
+    Toeplitz: differences of running sums over the diagonals; Hankel, convolutions: |A|^T 1 by FFT
 
 Everything else goes through A in blocks of columns, exactly, in O(n block) memory.
 """
@@ -19,13 +19,14 @@ from structmat.builder import index_tensor
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.fourier import DFT
 from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.monarch import Monarch
 from structmat.leaves.permutation import Permutation
-from structmat.leaves.toeplitz import Circulant, Toeplitz, join
+from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz, join
 from structmat.linalg.answer import (
     Answer,
     block_size,
@@ -34,6 +35,7 @@ from structmat.linalg.answer import (
     name,
 )
 from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.entries_leaves import folded
 from structmat.linalg.products import single_products
 from structmat.linalg.structure import diagonal_known, modulus
 from structmat.operator import LinearOperator
@@ -148,6 +150,20 @@ def _(op: DirectSum, to: Tensor) -> Answer[Tensor]:
     parts = [column_sums_of(c, to) for c in op.children]
     joined = join(*(p.value for p in parts))
     return Answer(joined, name("sums of the blocks", (p.method for p in parts)))
+
+
+@column_sums_of.register(Hankel)
+@column_sums_of.register(Convolution)
+def _(op: Hankel | Convolution, to: Tensor) -> Answer[Tensor]:
+    return Answer(_moduli(op, to).T(to.new_ones(op.shape[0]).abs()), "sums of the moduli by FFT")
+
+
+def _moduli(op: Hankel | Convolution, to: Tensor) -> LinearOperator:
+    """|A| where each entry of A is a number of the tensors, or 0."""
+    if isinstance(op, Hankel):
+        return Hankel(op.c.to(to).abs(), op.row.to(to).abs())
+    kernel = folded(op, to) if op.mode == "circular" else op.kernel.to(to)
+    return op._replace({"kernel": kernel.abs()}, (), op.static)
 
 
 def _single(op: LinearOperator, to: Tensor) -> Answer[Tensor] | None:

@@ -2,6 +2,8 @@
 
     expm(diag(d)) = diag(exp d)       expm(Z_f(c)) = Z_f of the exponential of its spectrum
     expm(diag(A, B)) = diag(expm A, expm B)      expm(A + k I) = exp(k) expm A
+    expm(alpha Q) = cosh(alpha s) I + sinh(alpha s) / s Q  for a symmetric orthogonal Q / s
+    expm(I (x) A) = I (x) expm A
     expm(A^T) = (expm A)^T                       expm(A (+) B) = expm A (x) expm B
     expm(U V) = I + U phi(V U) V,  phi(X) = X^-1 (expm X - I), a block of expm [[X, I], [0, 0]]
 
@@ -17,16 +19,18 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from structmat.compose import DirectSum, Scaled, Sum, Transpose
+from structmat.compose import DirectSum, Kronecker, Scaled, Sum, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
+from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.toeplitz import Circulant
+from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import like, need_square, not_an_operator
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import scalar
 from structmat.linalg.spectrum_leaves import circulant_spectrum
-from structmat.linalg.structure import diagonal_known, shifted
+from structmat.linalg.structure import diagonal_known, involution, shifted
 from structmat.operator import LinearOperator
 
 __all__ = ["expm", "expm_of", "pushed"]
@@ -149,8 +153,36 @@ def _(op: Scaled, to: Tensor) -> LinearOperator | None:
     inner = op.children[0]
     if diagonal_known(op):
         return Diagonal(diagonal_of(op, 0, to).value.exp())
+    size = involution(inner)
+    if size is not None:
+        return _of_involution(scalar(op, to, 0), inner, size, to)
     within = pushed(inner, op)
     return None if within is None else expm_of(within, to)
+
+
+@expm_of.register(Hadamard)
+@expm_of.register(Trigonometric)
+def _(op: Hadamard | Trigonometric, to: Tensor) -> LinearOperator | None:
+    size = involution(op)
+    return None if size is None else _of_involution(1.0, op, size, to)
+
+
+def _of_involution(
+    alpha: Tensor | complex, op: LinearOperator, size: float, to: Tensor
+) -> LinearOperator:
+    angle = alpha * size if isinstance(alpha, Tensor) else to.new_tensor(alpha * size)
+    return Scaled(angle.cosh(), Identity(op.shape[0])) + Scaled(angle.sinh() / size, op)
+
+
+@expm_of.register
+def _(op: Kronecker, to: Tensor) -> LinearOperator | None:
+    # I (x) A (x) I: the exponential of A in its place
+    others = [k for k, c in enumerate(op.children) if not isinstance(c, Identity)]
+    if len(others) != 1:
+        return None
+    inner = expm_of(op.children[others[0]], to)
+    parts = list(op.children)
+    return inner and Kronecker(*parts[: others[0]], inner, *parts[others[0] + 1 :])
 
 
 @singledispatch
@@ -198,6 +230,16 @@ def _(inner: Scaled, op: Scaled) -> LinearOperator | None:
 @pushed.register
 def _(inner: Transpose, op: Scaled) -> LinearOperator:
     return Transpose(Scaled(op.alpha, inner.children[0]))
+
+
+@pushed.register
+def _(inner: Kronecker, op: Scaled) -> LinearOperator | None:
+    others = [k for k, c in enumerate(inner.children) if not isinstance(c, Identity)]
+    if len(others) != 1:
+        return None
+    parts = list(inner.children)
+    parts[others[0]] = Scaled(op.alpha, parts[others[0]])
+    return Kronecker(*parts)
 
 
 @pushed.register(Sum)

@@ -22,6 +22,7 @@ from structmat.compose import DirectSum, Kronecker, Product, Scaled, Transpose
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.companion import Companion
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Zero
 from structmat.leaves.monarch import Monarch
@@ -35,6 +36,7 @@ from structmat.linalg.answer import (
     name,
 )
 from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.entries_leaves import folded
 from structmat.linalg.products import halves, single_products
 from structmat.linalg.singular import peeled
 from structmat.linalg.structure import diagonal_known, lengths, modulus
@@ -132,6 +134,22 @@ def _(op: RDFT, to: Tensor) -> Answer[Tensor]:
 def _(op: Companion, to: Tensor) -> Answer[Tensor]:
     ones = to.new_ones(op.shape[0] - 1)
     return Answer(_size(join(op.row.to(to), ones)), "entries")
+
+
+@frobenius_of.register
+def _(op: Convolution, to: Tensor) -> Answer[Tensor]:
+    kernel = folded(op, to) if op.mode == "circular" else op.kernel.to(to)
+    for axis, (n, m) in enumerate(zip(op.n, op._outputs(), strict=True)):
+        size = kernel.shape[axis - len(op.n)]
+        lag = torch.arange(size, device=to.device)
+        if op.mode == "circular":
+            count = torch.full_like(lag, n)
+        else:  # rows i = j + lag of the columns j
+            lag = lag - ((size - 1) // 2 if op.mode == "same" else 0)
+            count = (torch.clamp(m - lag, max=n) - torch.clamp(-lag, min=0)).clamp(min=0)
+        weights = count.to(to.abs().dtype).sqrt()
+        kernel = kernel * weights.reshape(-1, *[1] * (len(op.n) - 1 - axis))
+    return Answer(_size(kernel, len(op.n)), "weighted diagonals")
 
 
 @frobenius_of.register

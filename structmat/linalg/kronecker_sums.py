@@ -2,7 +2,7 @@
 
     eigenvalues    all sums a_i + b_j          diagonal   all sums
     expm           expm A (x) expm B           trace      q tr A + p tr B for p x p and q x q
-    determinant    prod of the eigenvalues     singular values of a Hermitian one: |eigenvalues|
+    determinant    prod of the eigenvalues     singular values of normal terms: |eigenvalues|
     ||.||_F^2      q ||A||^2 + p ||B||^2 + 2 Re(tr A conj(tr B))
     column sums    of the entries off the diagonals, all sums, and the moduli of the diagonal
 
@@ -22,11 +22,9 @@ from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import Entries, entries_of
 from structmat.linalg.expm import expm_of, pushed
 from structmat.linalg.frobenius import frobenius_of, root
-from structmat.linalg.singular import svdvals_of
 from structmat.linalg.spectrum import as_complex, eigvals_found, eigvals_of
 from structmat.linalg.trace import trace_of
 from structmat.operator import LinearOperator
-from structmat.properties import is_hermitian
 
 __all__: list[str] = []
 
@@ -93,14 +91,6 @@ def _(op: KroneckerSum, to: Tensor) -> Answer[SignLog]:
     found = eigvals_of(op, to, False)
     assert found is not None
     return of_spectrum(found.value, to, name("product of eigenvalues", [found.method]))
-
-
-@svdvals_of.register
-def _(op: KroneckerSum, to: Tensor) -> Answer[Tensor] | None:
-    if is_hermitian(op) is not True:
-        return None
-    found = eigvals_of(op, to, True)
-    return found and Answer(found.value.abs(), name("Hermitian", [found.method]))
 
 
 @frobenius_of.register

@@ -3,6 +3,7 @@
     c Q, Q unitary       c, n times                  Q A, A Q       those of A
     diagonal             moduli                      A (x) B        all products
     Z_f(c), |f| = 1      |spectrum|: it is normal    diag(A, B)     those of A and of B
+    other normal ones    |eigenvalues|: sums A (+) B and A + k I of normal matrices
     U V                  those of R_U R_V^T, the triangular factors of QR of U and of V^T
 
 Rank that the structure rules out is zeros. Everything else is LAPACK on the dense matrix, and says
@@ -28,10 +29,11 @@ from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, dense, like, name, not_an_operator, spread
 from structmat.linalg.arpack import check_k, scipy_operator, start_vector
 from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.spectrum import eigvals_of
 from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spectrum
-from structmat.linalg.structure import diagonal_known, ends, lengths, modulus, weighted
+from structmat.linalg.structure import diagonal_known, ends, is_normal, lengths, modulus, weighted
 from structmat.operator import LinearOperator
-from structmat.properties import unitary_scale
+from structmat.properties import is_hermitian, unitary_scale
 
 __all__ = ["peeled", "svdvals", "svdvals_found", "svdvals_of"]
 
@@ -104,6 +106,10 @@ def svdvals_found(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
         found = svdvals_of(simpler, to)
         if found is not None:
             found = Answer(found.value, name("simplified", [found.method]))
+    if found is None and is_normal(op):
+        spectrum = eigvals_of(op, to, is_hermitian(op) is True)
+        if spectrum is not None:
+            found = Answer(spectrum.value.abs(), name("normal", [spectrum.method]))
     way_out = "; for the largest k take sm.svdvals(A, k)"
     return found or _dense(dense(op, to, "svdvals", way_out), "dense SVD")
 

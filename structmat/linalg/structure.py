@@ -5,20 +5,55 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from structmat.compose import Scaled, Sum, Transpose
-from structmat.leaves.diagonal import Identity
+from structmat.compose import DirectSum, Kronecker, KroneckerSum, Scaled, Sum, Transpose
+from structmat.leaves.convolution import Convolution
+from structmat.leaves.diagonal import Diagonal, Identity
+from structmat.leaves.hadamard import Hadamard
 from structmat.leaves.real_fourier import RDFT
+from structmat.leaves.toeplitz import Circulant
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.entries import scalar
 from structmat.operator import LinearOperator
-from structmat.properties import is_diagonal
+from structmat.properties import is_diagonal, is_hermitian, unitary_scale
 
-__all__ = ["diagonal_known", "ends", "lengths", "modulus", "shifted", "weighted"]
+__all__ = [
+    "diagonal_known", "ends", "involution", "is_normal", "lengths", "modulus", "shifted",
+    "weighted",
+]  # fmt: skip
 
 
 def diagonal_known(op: LinearOperator) -> bool:
     """Whether the operator is square and its structure says that it is diagonal."""
     return op.shape[0] == op.shape[1] and is_diagonal(op) is True
+
+
+def is_normal(op: LinearOperator) -> bool:
+    """Whether the structure says A A^H = A^H A: singular values are moduli of eigenvalues."""
+    match op:
+        case Diagonal():
+            return True
+        case Circulant():
+            return abs(op.f) == 1
+        case Convolution():
+            return op.mode == "circular"
+        case Scaled() | Transpose():
+            return is_normal(op.children[0])
+        case Kronecker() | DirectSum() | KroneckerSum() if all(map(is_normal, op.children)):
+            return True
+        case Sum():
+            rest, shifts = shifted(op)
+            if shifts and rest is not None and is_normal(rest):
+                return True
+    return op.shape[0] == op.shape[1] and (
+        is_hermitian(op) is True or unitary_scale(op) is not None
+    )
+
+
+def involution(op: LinearOperator) -> float | None:
+    """s > 0 with A A = s^2 I, for a real symmetric orthogonal matrix up to its scale."""
+    if not isinstance(op, Hadamard | Trigonometric) or op._transpose() is not op or op.n == 0:
+        return None
+    return unitary_scale(op)
 
 
 def modulus(op: Scaled, to: Tensor, event: int) -> Tensor:
