@@ -51,7 +51,7 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
         >>> A = sm.kron(sm.Diagonal(torch.tensor([2.0, 0.0])), sm.LowRank([[1.0], [1.0]], [[1.0]]))
         >>> sm.pinv(A)
         kron(Diagonal(2), LowRank(1x2, rank=1))
-          2x4 float32, 5 params, 7 flops
+          2x4 float32, 5 params, 10 flops
         >>> sm.pinv(A).to_dense()
         tensor([[0.2500, 0.2500, 0.0000, 0.0000],
                 [0.0000, 0.0000, 0.0000, 0.0000]])
