@@ -532,6 +532,11 @@ def test_the_lemma_on_what_is_easily_solved(base: sm.LinearOperator) -> None:
     assert torch.allclose(found.value.sign, want.sign)
 
 
+def test_the_lemma_is_not_used_where_the_base_becomes_dense() -> None:
+    A = sm.Toeplitz(safe(1, 9)) + sm.LowRank(safe(2, 9, 1), safe(3, 1, 9))
+    assert sm.slogdet(A, return_method=True).method == "dense LU"
+
+
 def test_what_becomes_dense_and_is_large_warns() -> None:
     n = DENSE + 1
     A = sm.Dense(torch.ones(n, 1)) @ sm.Dense(torch.ones(1, n)) + sm.cyclic_shift(n)

@@ -379,6 +379,9 @@ def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
     how = structured(base)
     if how is None or how.densified or how.name == "none":
         return None
+    inside = slogdet_of(base, to)
+    if inside.method.startswith("dense LU"):
+        return None  # nothing is gained: the sum itself may as well be dense
     u, v = u.to(to), v.to(to)
     try:
         x = solved(base, u, how)
@@ -390,7 +393,7 @@ def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
         if not bool((growth < torch.finfo(to.dtype).eps ** -0.5).all()):
             return None
     inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ x
-    parts = [(slogdet_of(base, to), 1), (lu(inner, "dense LU of rank size"), 1)]
+    parts = [(inside, 1), (lu(inner, "dense LU of rank size"), 1)]
     return times(parts, "matrix determinant lemma")
 
 
