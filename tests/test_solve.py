@@ -282,6 +282,22 @@ def test_gradients(name: str) -> None:
     assert torch.autograd.gradgradcheck(apply, (b, *tensors), fast_mode=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if n not in UNREAD])
+@pytest.mark.parametrize("kind", ["complex128", "real64"])
+def test_complex_gradients(name: str, kind: str) -> None:
+    op = SYSTEMS[name][0](maker(kind))
+    tensors = [t.detach().clone().requires_grad_() for t in op.parameters()]
+    places = {id(t): i for i, t in enumerate(op.parameters())}
+    b = maker("complex128", 1)(op.shape[0], 2).requires_grad_()
+
+    def apply(b: Tensor, *tensors: Tensor) -> Tensor:
+        new = op._map(lambda t: tensors[places[id(t)]], None)._assuming(op.assumed)
+        return torch.view_as_real(sm.solve(new, b, check=False).x.to(torch.complex128))
+
+    assert torch.autograd.gradcheck(apply, (b, *tensors))
+
+
 MANY = [n for n in SYSTEMS if n not in ("toeplitz without regular minors",)]
 
 
@@ -541,6 +557,10 @@ def test_iterative() -> None:
     with pytest.warns(sm.linalg.IllConditionedWarning, match="cg reached a relative residual"):
         sm.solve(psd, b, method="cg", maxiter=2)
     assert sm.solve(psd, 0 * b, method="cg").iterations == 0
+    both = sm.solve(psd, torch.complex(b, r(12, 3)), method="minres")
+    assert both.residual < 1e-10
+    with pytest.raises(ValueError, match=r"method 'minres' does not serve.*cg, gmres"):
+        sm.solve(psd.to(torch.complex128), b, method="minres")
 
 
 @pytest.mark.parametrize("method", ["cg", "minres", "gmres", "cgls", "levinson", "gko"])

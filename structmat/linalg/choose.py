@@ -83,12 +83,14 @@ def _serving(A: LinearOperator, method: str | None, names: list[str]) -> str:
 def _iterative(A: LinearOperator) -> str:
     if is_psd(A):
         return "cg"
-    scipy = not A.batch_shape and A.device.type == "cpu"
+    scipy = not A.batch_shape and A.device.type == "cpu" and not A.dtype.is_complex
     return "minres" if is_hermitian(A) and scipy else "gmres"
 
 
 def _serves(method: str, A: LinearOperator) -> bool:
     """Whether nothing is known against it."""
+    if method == "minres" and A.dtype.is_complex:
+        return False
     if method in ("cg", "minres"):
         return is_hermitian(A) is not False and (method != "cg" or is_psd(A) is not False)
     return True

@@ -173,6 +173,10 @@ def _by_scipy(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
     """minres or lsmr, column by column."""
     from scipy.sparse.linalg import lsmr, minres
 
+    if run.method == "minres" and b.is_complex():  # SciPy's is real, and so is A
+        op = cast(op, b.real)
+        real, imaginary = _by_scipy(op, b.real, run), _by_scipy(op, b.imag, run)
+        return torch.complex(real, imaginary)
     a = _numpy(op, b.dtype)
     columns = []
     for v in b.unbind(-1):
@@ -223,6 +227,11 @@ def iterate(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
         raise ValueError(
             f"solve: {name} runs in SciPy, for one operator on the CPU; {op._label()} is a batch "
             "or on another device: use method='gmres' (least squares: 'cgls'), or 'dense'"
+        )
+    if name == "minres" and op.dtype.is_complex:
+        raise ValueError(
+            f"solve: SciPy's minres is for real matrices, {op._label()} is complex: use "
+            "method='gmres', or 'cg' if it is positive definite"
         )
     done = [False]
 
