@@ -316,9 +316,10 @@ class _Emitter:
         """The gradient of a primitive's values; rows are summed like columns."""
         self.functions.update((f.__name__, f) for f in node.op.functions())
         b, p, q = node.batch, node.pre, node.post
+        rows = self.in_rows.issuperset((node.x, node.g))  # both operands number them alike
 
         def operand(x: int, size: int) -> str:
-            if x not in self.in_rows:
+            if not rows:
                 return f"{self.shaped(x, (b, p, size, q))}.reshape({b}, {p}, {size}, {q} * t)"
             name = f"v{x}"
             if b > 1:

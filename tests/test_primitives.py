@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+import structmat as sm
 from structmat.primitives import Circular, Cosine, Fourier, Hadamards, Primitive, Sine
 
 SIZES = [1, 2, 3, 4, 5, 7, 8, 12, 16, 30, 31]
@@ -113,3 +114,22 @@ def test_half_precision_computes_in_single(dtype: torch.dtype) -> None:
     w = torch.randn(8, dtype=dtype)
     y = Circular((8,), (8,), (8,))(x, w)
     assert y.dtype == dtype
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_gradients_of_values_beside_a_permutation(left: bool) -> None:
+    """What a primitive reads may lie by columns while its gradient comes by rows."""
+    shuffle = sm.Permutation(torch.tensor([3, 0, 5, 1, 6, 2, 4]))
+    x, g = (torch.randn(3, 7, dtype=torch.float64) for _ in range(2))
+    made: list[sm.LinearOperator] = [
+        sm.Circulant(torch.randn(7, dtype=torch.float64, requires_grad=True)),
+        sm.Toeplitz(*(torch.randn(7, dtype=torch.float64, requires_grad=True) for _ in range(2))),
+        sm.Hankel(*(torch.randn(7, dtype=torch.float64, requires_grad=True) for _ in range(2))),
+    ]
+    for op in made:
+        both = shuffle @ op if left else op @ shuffle
+        tensors = list(op.parameters())
+        got = torch.autograd.grad((sm.compile(both, backend="torch")(x) * g).sum(), tensors)
+        want = torch.autograd.grad((x @ both.to_dense().mT * g).sum(), tensors)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
