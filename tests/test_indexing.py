@@ -115,6 +115,17 @@ def test_rows_of_a_large_matrix_are_not_made_dense() -> None:
     assert op[5:9, ::2].shape == (4, n // 2)
 
 
+def test_many_pairs_are_read_by_their_formula_or_a_few_at_a_time() -> None:
+    n = 1 << 18
+    c = torch.arange(1.0, n + 1, dtype=torch.float64)
+    at = torch.arange(n)
+    assert torch.equal(sm.Toeplitz(c, -c)[at, at * 0], c)
+    dct = sm.DCT(300, dtype=torch.float64)
+    inverse = sm.inv(dct)[torch.arange(200), 7 + torch.arange(200)]  # no formula for its entries
+    want = torch.linalg.inv(dct.to_dense()).diagonal(7)[:200]
+    torch.testing.assert_close(inverse, want)
+
+
 def test_a_loop_over_an_operator_is_over_its_rows() -> None:
     w = ints(3, 4)
     assert torch.equal(torch.stack(list(sm.Dense(w))), w)

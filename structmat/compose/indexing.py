@@ -2,8 +2,9 @@
 
 A slice or a list in a dimension keeps it, an integer drops it. What keeps both dimensions is a lazy
 operator (a product with selections, see :mod:`structmat.compose.selection`). What drops one is a
-tensor of shape batch_shape + (m,) or (n,); what drops both has shape batch_shape. These are
-computed by applying the simplified slice to unit vectors; A is never made dense.
+tensor of shape batch_shape + (m,) or (n,); what drops both has shape batch_shape. Rows and columns
+are computed by applying the simplified slice to a unit vector, entries by their formula where the
+structure has one; A is never made dense.
 
 Two index lists pair up, as in NumPy: ``A[[0, 1], [2, 3]]`` is the tensor of the entries (0, 2) and
 (1, 3). The submatrix of these rows and columns is ``A[np.ix_([0, 1], [2, 3])]``, an operator.
@@ -28,6 +29,8 @@ from structmat.operator import LinearOperator
 __all__ = ["index", "row_and_column"]
 
 Part = Gather | int
+AT_ONCE = 64
+"""How many entries are read by one product where they have no formula."""
 
 
 def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
@@ -38,13 +41,11 @@ def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
     if pairs is not None:
         return pairs
     parts = [_part(op, k, side) for side, k in enumerate((rows, columns))]
-    cut = _sliced(
-        op,
-        *(
-            p if isinstance(p, Gather) else Gather.of([p], s)
-            for p, s in zip(parts, op.shape, strict=True)
-        ),
-    )
+    gathers = [
+        p if isinstance(p, Gather) else Gather.of([p], n)
+        for p, n in zip(parts, op.shape, strict=True)
+    ]
+    cut = _sliced(op, *gathers)
     match parts:
         case [Gather(), Gather()]:
             return cut
@@ -53,7 +54,7 @@ def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
         case [int(), Gather()]:
             return _column(cut.T)
         case _:
-            return _column(cut)[..., 0]
+            return _entries(op, *gathers)[..., 0]
 
 
 def _sliced(op: LinearOperator, rows: Gather, columns: Gather) -> LinearOperator:
@@ -183,7 +184,20 @@ def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tens
 
 
 def _entries(op: LinearOperator, rows: Gather, columns: Gather) -> Tensor:
-    """The entries (rows[k], columns[k]), from A applied to a unit vector for each column."""
-    cut = _sliced(op, rows, columns).simplify()
-    out = cut @ torch.eye(len(rows), dtype=cut.dtype, device=cut.device)
-    return out.diagonal(0, -2, -1)
+    """The entries (rows[k], columns[k]): by their formula, or a few at a time from products."""
+    from structmat.linalg.entries import entries_of
+
+    found = entries_of(op)
+    if found is not None and found.cost <= max(1, sum(op.operations())):
+        to = torch.empty(0, dtype=op.dtype, device=op.device)
+        out = found.get(rows.tensor(op.device), columns.tensor(op.device), to)
+        return out.expand(*op.batch_shape, len(rows))
+    parts = []
+    for start in range(0, max(len(rows), 1), AT_ONCE):
+        few = range(start, min(start + AT_ONCE, len(rows)))
+        cut = _sliced(
+            op, *(Gather.of(g.array()[few.start : few.stop], g.size) for g in (rows, columns))
+        ).simplify()
+        out = cut @ torch.eye(len(few), dtype=op.dtype, device=op.device)
+        parts.append(out.diagonal(0, -2, -1))
+    return torch.cat(parts, -1)
