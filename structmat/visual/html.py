@@ -10,7 +10,6 @@ from importlib.util import find_spec
 import torch
 
 from structmat.operator import LinearOperator
-from structmat.sized.bind import free_symbols
 from structmat.visual.tree import tree
 
 __all__ = ["html"]
@@ -38,12 +37,13 @@ def html(op: LinearOperator) -> str:
     facts = [
         ("shape", f"{batch}{m} × {n}"),
         ("dtype", dtype),
-        ("device", str(op.device)),
+        ("device", "none yet" if op.symbolic else str(op.device)),
         ("parameters", _thousands(cost.params)),
         ("flops per vector", _thousands(cost.flops)),
     ]
     cells = "".join(
-        f'<span style="margin-right:1.5em"><span style="opacity:.6">{escape(k)}</span> '
+        f'<span style="margin-right:1.5em;display:inline-block">'
+        f'<span style="opacity:.6">{escape(k)}</span> '
         f"{escape(v)}</span>"
         for k, v in facts
     )
@@ -53,7 +53,8 @@ def html(op: LinearOperator) -> str:
         f'<div style="margin-bottom:.5em">{cells}</div>'
         f"{_picture(op)}"
         f'<details open><summary style="cursor:pointer;opacity:.6">tree</summary>'
-        f'<pre style="line-height:1.25;margin:.3em 0">{escape(tree(op))}</pre></details></div>'
+        f'<pre style="line-height:1.25;margin:.3em 0;overflow-x:auto">{escape(tree(op))}</pre>'
+        "</details></div>"
     )
 
 
@@ -67,14 +68,14 @@ def _short(text: str, limit: int = 160) -> str:
 
 def _picture(op: LinearOperator) -> str:
     m, n = op.shape
-    if find_spec("matplotlib") is None or free_symbols(op) or not 0 < m * n <= PICTURE:
+    if find_spec("matplotlib") is None or op.symbolic or not 0 < m * n <= PICTURE:
         return ""
     from structmat.visual.figure import draw
 
     out = io.BytesIO()
     with torch.no_grad():
         figure = draw(op, None, True, small=True)
-    figure.savefig(out, format="png", dpi=96)
+    figure.savefig(out, format="png", dpi=figure.dpi)
     data = base64.b64encode(out.getvalue()).decode()
     return (
         f'<img alt="where the entries are" style="max-width:100%;display:block" '
