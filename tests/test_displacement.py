@@ -30,18 +30,28 @@ def curvature(apply: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(sizes.sum(), inputs))
 
 
-DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
+DTYPES = [
+    torch.float64,
+    torch.complex64,
+    pytest.param(torch.float32, marks=pytest.mark.slow),
+    pytest.param(torch.complex128, marks=pytest.mark.slow),
+]
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 TORCH = ("torch",)
 
 
+def backends(dtype: torch.dtype) -> tuple[str, ...]:
+    """Compiled in one real and one complex dtype: the generated source is the same in others."""
+    return TORCH if dtype in (torch.float64, torch.complex64) else ()
+
+
 @pytest.mark.parametrize("norm", ["backward", "ortho", "forward"])
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5, 8, 17, 30])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 8, 17, 30])
 def test_real_fourier(n: int, norm: str) -> None:
     forward, inverse = sm.RDFT(n, norm, WIDE), sm.IRDFT(n, norm, WIDE)
     for op in (forward, inverse):
-        check_operator(op, backends=TORCH)
-        check_operator(op._transpose(), backends=TORCH)
+        check_operator(op, backends=TORCH if norm == "backward" else ())
+        check_operator(op._transpose(), backends=TORCH if n == 8 else ())
     eye = torch.eye(n, dtype=WIDE)
     torch.testing.assert_close(inverse.to_dense() @ forward.to_dense(), eye, rtol=0, atol=1e-14)
     x = np.random.default_rng(0).standard_normal((3, n))
@@ -64,8 +74,8 @@ def test_real_fourier_cancels() -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 8])
 def test_companion(n: int, dtype: torch.dtype) -> None:
     c = torch.randn(2, n + 1, dtype=dtype)
-    for op in (sm.Companion(c), sm.Companion(c)._transpose(), sm.Companion(c[0])):
-        check_operator(op, backends=TORCH)
+    for op in (sm.Companion(c), sm.Companion(c[0])._transpose()):
+        check_operator(op, backends=backends(dtype))
     if n:
         want = scipy.linalg.companion(c[1].numpy())
         np.testing.assert_allclose(sm.Companion(c).to_dense()[1], want, rtol=1e-5)
@@ -84,8 +94,8 @@ def test_companion_steps_a_recurrence_and_refuses_nothing() -> None:
 @pytest.mark.parametrize(("m", "n"), [(0, 0), (0, 3), (3, 0), (1, 1), (4, 7), (7, 5)])
 def test_cauchy(m: int, n: int, dtype: torch.dtype) -> None:
     s, t = torch.randn(m, dtype=dtype), torch.randn(n, dtype=dtype) + 6
-    check_operator(sm.Cauchy(s, t), backends=TORCH)
-    check_operator(sm.Cauchy(torch.stack([s, s + 1]), t[None, None])._transpose(), backends=TORCH)
+    check_operator(sm.Cauchy(s, t), backends=backends(dtype))
+    check_operator(sm.Cauchy(torch.stack([s, s + 1]), t[None, None])._transpose())
     if m and n:
         want = [[1 / (a - b) for b in t.tolist()] for a in s.tolist()]
         np.testing.assert_allclose(sm.Cauchy(s, t).to_dense(), want, rtol=1e-5)
@@ -96,8 +106,8 @@ def test_cauchy(m: int, n: int, dtype: torch.dtype) -> None:
 def test_vandermonde(m: int, n: int, dtype: torch.dtype) -> None:
     x = torch.randn(2, m, dtype=dtype).clamp(-1, 1) if not dtype.is_complex else None
     x = torch.randn(2, m, dtype=dtype) / 2 if x is None else x
-    for op in (sm.Vandermonde(x, n), sm.Vandermonde(x[0], n), sm.Vandermonde(x, n)._transpose()):
-        check_operator(op, backends=TORCH)
+    check_operator(sm.Vandermonde(x, n), backends=backends(dtype))
+    check_operator(sm.Vandermonde(x[0], n)._transpose(), backends=backends(dtype))
     if m and n:
         want = np.vander(x[1].numpy(), n, increasing=True)
         np.testing.assert_allclose(sm.Vandermonde(x, n).to_dense()[1], want, rtol=2e-4, atol=1e-6)
@@ -255,7 +265,7 @@ def sylvester(op: sm.LowDisplacementRank) -> Tensor:
 def test_low_displacement_rank(n: int, r: int, f: int, dtype: torch.dtype) -> None:
     g, h = torch.randn(n, r, dtype=dtype), torch.randn(r, n, dtype=dtype)
     op = sm.LowDisplacementRank(g, h, f)
-    check_operator(op, backends=TORCH)
+    check_operator(op, backends=backends(dtype))
     if n:
         torch.testing.assert_close(sylvester(op), g @ h, rtol=1e-4, atol=1e-4)
     if dtype == WIDE:
