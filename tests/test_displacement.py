@@ -387,7 +387,15 @@ def test_odd_inputs(name: str) -> None:
     assert (empty.shape, empty.device.type) == ((3, op.shape[0]), "meta")
 
 
-@every
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("cauchy", "displacement", "state_diagonal")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in operators()
+    ],
+)
 def test_tracing_and_transforms(name: str) -> None:
     """make_fx, vmap over batches of operators, forward mode, second derivatives, dynamo."""
     op = operators()[name]
