@@ -687,6 +687,26 @@ def test_large_orthogonal_matrices_are_well_conditioned() -> None:
     assert sm.solve(sm.DCT(n, norm="ortho"), torch.ones(n)).residual < 1e-4
 
 
+def test_vandermonde_nodes_in_an_unfortunate_order() -> None:
+    """The Fourier matrix has condition one, and its nodes in order lose every digit."""
+    k = torch.arange(64, dtype=W)
+    op = sm.Vandermonde(torch.polar(torch.ones_like(k), k * (math.pi / 32)))
+    b = maker("complex128")(64, 2)
+    for one in (op, op.T):
+        solution = sm.solve(one, b)
+        assert solution.method == "bjorck-pereyra"
+        close(solution.x, one.to_dense(), b)
+
+
+def test_the_last_resort_is_lu() -> None:
+    k = torch.arange(60, dtype=W)
+    op = sm.Toeplitz(torch.sinc(k / 2) / 2)  # prolate: half of the eigenvalues are almost zero
+    with pytest.warns(sm.linalg.IllConditionedWarning):
+        solution = sm.solve(op, op @ torch.ones(60, dtype=W))
+    assert solution.method == "dense lu"
+    assert solution.residual < 1e-10
+
+
 def test_singular_systems_raise() -> None:
     n = 4
     b = torch.ones(n, dtype=W)
@@ -739,6 +759,11 @@ def test_errors() -> None:
             lambda: sm.solve(a, torch.ones(3, device="meta")),
             ValueError,
             r"is on cpu, b on meta; move one: A.to\(b.device\)",
+        ),
+        (
+            lambda: sm.solve(sm.Diagonal(torch.tensor([1.0, math.inf, math.nan])), torch.ones(3)),
+            ValueError,
+            r"Diagonal\(3\) holds NaN or infinity",
         ),
         (
             lambda: sm.solve(a, torch.tensor([1.0, math.nan, 0])),

@@ -26,7 +26,7 @@ from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.displacement import LowDisplacementRank, toeplitz_generators
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.linalg.implicit import implicitly
-from structmat.linalg.plan import Plan, cast, structured
+from structmat.linalg.plan import Plan, cast, dense_fallback, structured
 from structmat.operator import LinearOperator
 
 __all__ = ["displacement_solve", "gko", "gko_plan"]
@@ -123,7 +123,14 @@ def gko_plan(op: LinearOperator, rank: int) -> Plan:
     def run(b: Tensor) -> Tensor:
         return implicitly(cast(op, b), b, displacement_solve)
 
-    return Plan("gko", run, (2 * n * n, 2 * n * n), 8 * rank * n * n, refine=True)
+    return Plan(
+        "gko",
+        run,
+        (2 * n * n, 2 * n * n),
+        8 * rank * n * n,
+        refine=True,
+        fallback=dense_fallback(op),
+    )
 
 
 @structured.register
@@ -136,11 +143,35 @@ def _(op: Cauchy) -> Plan:
     return gko_plan(op, 1)
 
 
+def leja_order(x: Tensor) -> Tensor:
+    """Places of the nodes (..., n) so that each is far from all before it.
+
+    Each step takes the node of the largest product of distances. In this order divided differences
+    are stable (Higham, Stability analysis of algorithms for solving confluent Vandermonde-like
+    systems, 1990; Reichel, 1990).
+    """
+    size = x.abs()
+    far = size
+    places = []
+    for _ in range(x.shape[-1]):
+        at = far.argmax(-1, keepdim=True)
+        places.append(at)
+        log = (x - x.gather(-1, at)).abs().log()
+        taken = torch.arange(x.shape[-1], device=x.device) == at
+        far = torch.where(taken, -math.inf, log if len(places) == 1 else far + log)
+    return torch.cat(places, -1)
+
+
 def divided_differences(op: LinearOperator, b: Tensor) -> Tensor:
     """V^-1 b or V^-T b for a square Vandermonde matrix, by Bjorck and Pereyra."""
     assert isinstance(op, Vandermonde)
-    x = op.x.to(b.dtype)[..., None]
+    nodes = op.x.to(b.dtype)
+    order = leja_order(nodes)
+    x = nodes.gather(-1, order)[..., None]
     n = x.shape[-2]
+    lead = torch.broadcast_shapes(b.shape[:-2], x.shape[:-2])
+    b = b.expand(*lead, *b.shape[-2:])
+    places = order[..., None].expand(*lead, n, b.shape[-1])
     steps = range(n - 1)
 
     def joined(*parts: Tensor) -> Tensor:
@@ -159,7 +190,8 @@ def divided_differences(op: LinearOperator, b: Tensor) -> Tensor:
             moved = joined(b[..., k : k + 1, :], scaled)
             less = joined(scaled, torch.zeros_like(scaled[..., :1, :]))
             b = joined(b[..., :k, :], moved - less)
-        return b
+        return b.gather(-2, places.argsort(-2))
+    b = b.gather(-2, places)
     for k in steps:
         b = joined(b[..., : k + 1, :], (b[..., k + 1 :, :] - b[..., k:-1, :]) / gaps(k))
     for k in reversed(steps):
@@ -177,4 +209,4 @@ def _(op: Vandermonde) -> Plan | None:
     def run(b: Tensor) -> Tensor:
         return implicitly(cast(op, b), b, divided_differences)
 
-    return Plan("bjorck-pereyra", run, (n * n, n * n))
+    return Plan("bjorck-pereyra", run, (n * n, n * n), fallback=dense_fallback(op))

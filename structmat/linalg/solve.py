@@ -116,7 +116,7 @@ def _direct(A: LinearOperator, b: Tensor, how: Plan, check: bool) -> tuple[Tenso
     x, reached = x[..., :k], x[..., k:]
     residual = _residual(A, x.detach(), b.detach())
     if check:
-        _finite(A, how.name, x)
+        _finite(A, how.name, x, residual)
     if probe:
         _judge(A, how, x, residual, _condition(A, full[..., k:], reached))
     return x, residual
@@ -179,10 +179,12 @@ def _condition(A: LinearOperator, v: Tensor, x: Tensor) -> float:
         return float((norm * inverse).max()) / (PROBES * math.sqrt(A.shape[0]))
 
 
-def _finite(A: LinearOperator, name: str, x: Tensor) -> None:
-    if not bool(torch.isfinite(x).all()):
+def _finite(A: LinearOperator, name: str, x: Tensor, residual: Tensor) -> None:
+    if not bool(torch.isfinite(x).all() & torch.isfinite(residual)):
+        if not all(bool(torch.isfinite(t).all()) for t in A._all_tensors()):
+            raise ValueError(f"solve: {A._label()} holds NaN or infinity")
         raise SingularError(
-            f"{A._label()} is singular, by {name}: the solution is not finite; "
+            f"{A._label()} is singular, by {name}: the solution or its residual is not finite; "
             "sm.pinv(A) @ b is the least-squares solution of smallest norm"
         )
 

@@ -28,6 +28,7 @@ from structmat.linalg.plan import (
     Plan,
     alternatives,
     cast,
+    dense_fallback,
     singular,
     structured,
     transposed,
@@ -96,7 +97,8 @@ def _(op: Circulant) -> Plan | None:
         same = Circulant(op.c.to(b.dtype if op.c.is_complex() else b.real.dtype), op.f)
         return circulant_inverse(same) @ b
 
-    return Plan("circulant", run, op.operations())
+    # powers of f^(1/n) between 1 and f lose digits
+    return Plan("circulant", run, op.operations(), refine=abs(op.f) != 1)
 
 
 def _triangular_plan(
@@ -117,7 +119,8 @@ def _triangular_plan(
         x = Circulant(series_inverse(c.to(b.dtype)), 0) @ b
         return x.flip(-2) if turned else x
 
-    return Plan("triangular toeplitz", run, op.operations(), refine=True)
+    last = None if op.batch_shape else dense_fallback(op)
+    return Plan("triangular toeplitz", run, op.operations(), refine=True, fallback=last)
 
 
 @structured.register
