@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -191,6 +192,31 @@ def test_a_bound_replaces_the_norm() -> None:
     assert torch.allclose(torch.vmap(f)(c), want)
     with pytest.raises(ValueError, match="bound="):
         torch.vmap(lambda t: sm.expm_multiply(sm.Toeplitz(t), torch.ones(4)))(c)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("A", LEAVES.values(), ids=LEAVES)
+def test_everything_on_a_gpu(A: sm.LinearOperator) -> None:
+    if next(iter(A.parameters()), None) is None:
+        pytest.skip("no tensors that could be elsewhere")
+    functions: list[Callable[[sm.LinearOperator], Tensor]] = [
+        sm.diagonal,
+        sm.svdvals,
+        *(partial(sm.norm, ord=ord) for ord in ("fro", 1, math.inf, 2)),
+        lambda A: 1 / sm.cond(A),
+    ]
+    if A.shape[0] == A.shape[1]:
+        functions += [
+            sm.trace,
+            sm.det,
+            lambda A: (sm.eigvals(A) ** 2).sum(-1),
+            lambda A: sm.expm_multiply(A, torch.ones(A.shape[1]).to(A.to_dense()), 0.1),
+        ]
+    moved = A.to("cuda")
+    for f in functions:
+        found = f(moved)
+        assert found.is_cuda
+        assert torch.allclose(found.cpu(), f(A), rtol=1e-7, atol=1e-7, equal_nan=True)
 
 
 # errors -----------------------------------------------------------------------------------------
