@@ -106,7 +106,8 @@ class DigitMap(IndexMap):
     def inverse(self) -> IndexMap:
         """See :meth:`IndexMap.inverse`."""
         out_shape = tuple(self.shape[o] for o in self.order)
-        return DigitMap(out_shape, tuple(int(i) for i in np.argsort(self.order)))
+        # without NumPy, which torch.compile would trace
+        return DigitMap(out_shape, sorted(range(len(self.order)), key=lambda i: self.order[i]))
 
     @property
     def is_identity(self) -> bool:
@@ -265,7 +266,7 @@ def _canonical(
     if not groups:
         return (1,), (0,)
     by_input = sorted(range(len(groups)), key=lambda g: groups[g][0])
-    new_shape = tuple(math.prod(shape[o] for o in groups[g]) for g in by_input)
+    new_shape = tuple(math.prod([shape[o] for o in groups[g]]) for g in by_input)
     return new_shape, tuple(by_input.index(g) for g in range(len(groups)))
 
 

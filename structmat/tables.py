@@ -67,7 +67,8 @@ def index_tensor(index: Indices, device: torch.device) -> Tensor:
 
     While torch traces it is built anew: a fake tensor must not outlive its mode.
     """
-    return (_table if is_in_torch_dispatch_mode() else _kept_table)(index, device)
+    traced = torch.compiler.is_dynamo_compiling() or is_in_torch_dispatch_mode()
+    return (_table if traced else _kept_table)(index, device)
 
 
 def _table(index: Indices, device: torch.device) -> Tensor:

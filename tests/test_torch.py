@@ -134,9 +134,10 @@ def test_double_backward() -> None:
 # torch.compile and export ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["monarch", "butterfly", "kronecker_mixed", "direct_sum", "shared"]
-)
+COMPILED = ["butterfly", "kronecker_mixed", "shared", "scalar", "conjugated"]
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_torch_compile_of_the_market(name: str) -> None:
     op = MARKET[name](entries(2))
     x = r(3, op.shape[1])
@@ -151,6 +152,31 @@ def test_torch_compile_of_the_market(name: str) -> None:
     )
     for got, want in zip(g(x), (x @ op.T, op @ x.mT, op(x)), strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MARKET)
+def test_all_of_the_market(name: str) -> None:
+    """torch.compile without a graph break, export, and derivatives to second order."""
+    op = MARKET[name](entries(1))
+    if max(op.shape) > 100:
+        return
+    x = entries(3)(*op.batch_shape, op.shape[1]).to(op.dtype)
+    fresh()
+    f = torch.compile(lambda a, x: a(x), fullgraph=True, backend="eager")
+    torch.testing.assert_close(f(op, x), op(x))
+    torch.testing.assert_close(torch.export.export(Holder(op), (x,)).module()(x), op(x))
+    tensors = list(op.parameters())
+    if not tensors or sum(t.numel() for t in tensors) > 60:
+        return
+
+    def apply(x: Tensor, *new: Tensor) -> Tensor:
+        now = dict(zip(map(id, tensors), new, strict=True))
+        return op._map(lambda t: now[id(t)], None)(x)
+
+    inputs = [t.detach().clone().requires_grad_() for t in (x, *tensors)]
+    assert torch.autograd.gradcheck(apply, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(apply, inputs)
 
 
 def test_torch_compile_builds_operators() -> None:
