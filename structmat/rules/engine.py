@@ -41,7 +41,7 @@ from structmat.compose import (
 from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
 from structmat.rules.measure import Measurer, Weigher, sizes
-from structmat.rules.table import Rule, Step, candidates
+from structmat.rules.table import Rule, Step, candidates, has_triples
 
 __all__ = ["fire", "simplify"]
 
@@ -242,13 +242,16 @@ class _Run:
         if not isinstance(op, NARY):
             return None
         kind: type[LinearOperator] = type(op)
-        ids = [id(c) for c in op.children]
-        for places in _windows(op, self.measure):
+        kinds, ids = [type(c) for c in op.children], [id(c) for c in op.children]
+        for places in _windows(op, self.measure, early):
+            found = candidates(kind, tuple([kinds[i] for i in places]), early)
+            if not found:
+                continue
             key = (kind, early, len(places) == len(ids), *[ids[i] for i in places])
             if key in self.failed:
                 continue
             window = tuple([op.children[i] for i in places])
-            for rule in candidates(kind, tuple([type(c) for c in window]), early):
+            for rule in found:
                 if only is None or rule is only:
                     new = self.apply(rule, window)
                     if new is None:
@@ -319,7 +322,7 @@ class _Run:
         )
 
 
-def _windows(op: LinearOperator, measure: Measurer) -> Iterator[tuple[int, ...]]:
+def _windows(op: LinearOperator, measure: Measurer, early: bool) -> Iterator[tuple[int, ...]]:
     """Places of operands that rules may see together: triples of factors, then pairs."""
     n = len(op.children)
     if isinstance(op, Sum):
@@ -329,7 +332,8 @@ def _windows(op: LinearOperator, measure: Measurer) -> Iterator[tuple[int, ...]]
                 yield j, i
         return
     if isinstance(op, Product):
-        yield from ((i, i + 1, i + 2) for i in range(n - 2))
+        if has_triples(Product, early):
+            yield from ((i, i + 1, i + 2) for i in range(n - 2))
         sides = [measure(c).shape for c in op.children]
         small = [sides[i][0] * sides[i + 1][1] for i in range(n - 1)]
         yield from ((i, i + 1) for i in sorted(range(n - 1), key=small.__getitem__))

@@ -164,6 +164,16 @@ def candidates(
     return MATCHES[key]
 
 
+def has_triples(inside: type[LinearOperator], early: bool) -> bool:
+    """Whether any rule takes three neighbours under such a parent."""
+    key = (inside, "triples", early)
+    if key not in MATCHES:
+        MATCHES[key] = tuple(
+            r for r in TABLE if r.inside is inside and len(r.classes) == 3 and r.early >= early
+        )
+    return bool(MATCHES[key])
+
+
 def rules() -> list[Rule]:
     """Every rule of the simplifier, in the order in which they are tried.
 
