@@ -17,6 +17,7 @@ from structmat.rules import (  # isort: skip
     sums as sums,
     products as products,
     block_matrices as block_matrices,
+    kronecker_sums as kronecker_sums,
     slices as slices,
     elementwise as elementwise,
     toeplitz as toeplitz,
