@@ -1,6 +1,6 @@
 """Every structure's product on a CPU: against dense, and against the same product elsewhere.
 
-    pip install scipy lazylinop psutil pandas cola-ml linear_operator pylops
+    pip install scipy lazylinop psutil pandas cola-ml linear_operator pylops pywavelets
     python benchmarks/algebra.py                       # what is missing is skipped, and said so
     python benchmarks/algebra.py --only toeplitz dct   # some of the structures
 
@@ -121,6 +121,14 @@ def scipy_hankel(op: Any) -> Apply:
     n = op.shape[1]
     c, r = h[n - 1 :], h[:n][::-1].copy()
     return lambda x: matmul_toeplitz((c, r), x[::-1])
+
+
+def numpy_hadamard(op: Any) -> Apply:
+    """By hand; lazylinop's fwht takes seconds at this size."""
+    from scipy.linalg import hadamard
+
+    h = hadamard(64).astype(np.float32)
+    return lambda x: (h @ (h @ x.reshape(64, -1)).reshape(64, 64, -1)).reshape(N, -1)
 
 
 def scipy_causal(op: Any) -> Apply:
@@ -323,7 +331,10 @@ CASES: dict[str, Case] = {
     "dct 2": Case(lambda: sm.DCT(N), [scipy_rows("dct"), scipy_columns("dct")]),
     "dct 4": Case(lambda: sm.DCT(N, 4), [scipy_rows("dct", type=4), scipy_columns("dct", type=4)]),
     "dst 2": Case(lambda: sm.DST(N), [scipy_rows("dst"), scipy_columns("dst")]),
-    "hadamard": Case(lambda: sm.Hadamard(N), [lazylinop_signal("fwht")]),
+    "hadamard": Case(
+        lambda: sm.Hadamard(N),
+        [Peer("numpy", COLUMNS, numpy_hadamard, note="(H64 (x) H64) @ X by two products")],
+    ),
     "haar": Case(
         lambda: sm.Haar(N),
         [lazylinop_signal("dwt", wavelet="haar", mode="zero", level=12)],
