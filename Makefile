@@ -3,13 +3,18 @@
 #
 #   make demo                     make test PYTEST_ARGS="-k monarch -x"
 #   make test PYTHON=python3.12   make demo PIP_ARGS="--extra-index-url URL"
+#   make test WORKERS=0           in one process, for a debugger
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= auto
 DEMO_ARGS ?=
+
+# One process a core, and one thread a process: threads of several processes wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The first Python that is new enough and can make environments; 3.11 is the one tested most.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -32,7 +37,7 @@ demo: $(VENV)/.installed-demo  ## compress a real pretrained transformer, show t
 
 test: $(VENV)/.installed-dev  ## all tests and doctests, slow ones too
 	@echo "==> all tests and doctests, fast and slow"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev  ## format, lint, strict types, fast tests
 	@echo "==> format (ruff format)"
@@ -42,7 +47,7 @@ check: $(VENV)/.installed-dev  ## format, lint, strict types, fast tests
 	@echo "==> types (mypy, strict)"
 	@$(BIN)/python -m mypy structmat tests
 	@echo "==> fast tests and doctests"
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-demo  ## CPU benchmarks
 	@echo "==> benchmarks/cpu.py"
