@@ -19,9 +19,7 @@ Source: Davis, Direct methods for sparse linear systems (2006), chapter 2.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,157 +29,28 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.pattern import Pattern
 from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.sparse_products import (
+    aligned,
+    block_gradient,
+    block_product,
+    csr_gradient,
+    csr_multiply,
+    csr_product,
+    csr_sample,
+    csr_turned_gradient,
+    csr_turned_product,
+    has_library,
+    restored,
+    row_numbers,
+    working,
+)
 from structmat.tables import Table, index_tensor
 
 __all__ = ["Bsr", "Csr"]
 
 with warnings.catch_warnings():  # torch says once in a process that compressed rows are in beta
     warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor([0], [], [], (0, 0), check_invariants=False)
-
-
-# what generated modules contain ------------------------------------------------------------------
-
-
-def working(dtype: torch.dtype) -> torch.dtype:
-    """16-bit numbers are multiplied and summed in float32."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def aligned(x: Tensor, w: Tensor, event: int) -> tuple[Tensor, Tensor, list[int], list[int]]:
-    """x (..., n, cols), w (..., *values) as (b, n, c), (b, *values): b over what w varies in.
-
-    The values have ``event`` dimensions. Also returned: the order of the dimensions, and their
-    sizes in that order, with which :func:`restored` undoes it.
-    """
-    k = max(x.ndim - 2, w.ndim - event)
-    x = x.reshape([1] * (k - x.ndim + 2) + list(x.shape))
-    w = w.reshape([1] * (k - w.ndim + event) + list(w.shape))
-    own = [i for i in range(k) if w.shape[i] != 1]
-    order = own + [k] + [i for i in range(k) if w.shape[i] == 1] + [k + 1]
-    x = x.expand([w.shape[i] if i in own else x.shape[i] for i in range(k + 2)]).permute(order)
-    sizes = list(x.shape)
-    b = math.prod(sizes[: len(own)])
-    x = x.reshape(b, sizes[len(own)], math.prod(sizes[len(own) + 1 :]))
-    return x, w.reshape([b, *w.shape[k:]]), order, sizes
-
-
-def restored(y: Tensor, order: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """y (b, m, c) as (..., m, cols)."""
-    kept = [y.shape[1] if o == len(order) - 2 else s for o, s in zip(order, sizes, strict=True)]
-    return y.reshape(kept).permute([order.index(i) for i in range(len(order))])
-
-
-def row_numbers(indptr: Tensor, nnz: int) -> Tensor:
-    """The row of each entry."""
-    rows = torch.arange(indptr.shape[0] - 1, device=indptr.device)
-    return rows.repeat_interleave(indptr.diff(), output_size=nnz)
-
-
-def has_library(x: Tensor) -> bool:
-    """Whether torch.sparse multiplies on the device of x."""
-    return torch.backends.mkl.is_available() if x.device.type == "cpu" else x.is_cuda
-
-
-def csr_multiply(
-    x: Tensor, w: Tensor, indptr: Tensor, indices: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """x (b, n, c), w (b, nnz) -> (b, m, c)."""
-    m = shape[0]
-    if x.numel() == 0 or w.numel() == 0 or m == 0:
-        return x.new_zeros([x.shape[0], m, x.shape[2]])
-    if has_library(x):
-        w = w.contiguous()  # cuSPARSE does not look at the strides of values
-        parts = [
-            torch.sparse_csr_tensor(indptr, indices, v, list(shape), check_invariants=False) @ p
-            for v, p in zip(w.resolve_conj(), x.resolve_conj(), strict=True)
-        ]
-        return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
-    terms = x.index_select(1, indices) * w.unsqueeze(-1)
-    rows = row_numbers(indptr, w.shape[1])
-    return x.new_zeros([x.shape[0], m, x.shape[2]]).index_add(1, rows, terms)
-
-
-def csr_sample(
-    x: Tensor, g: Tensor, indptr: Tensor, indices: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """x (b, n, c), g (b, m, c) -> (b, nnz): sums over c of g[row] x[column]."""
-    nnz = indices.shape[0]
-    if x.numel() == 0 or g.numel() == 0 or nnz == 0:
-        return x.new_zeros([x.shape[0], nnz])
-    if has_library(x):
-        zeros = x.new_zeros(nnz)
-        at = torch.sparse_csr_tensor(indptr, indices, zeros, list(shape), check_invariants=False)
-        parts = [
-            torch.sparse.sampled_addmm(at, gs, xs.mT, beta=0.0).values()
-            for gs, xs in zip(g.resolve_conj(), x.resolve_conj(), strict=True)
-        ]
-        return torch.stack(parts)  # not a view of a sparse tensor
-    rows = row_numbers(indptr, nnz)
-    return (x.index_select(1, indices) * g.index_select(1, rows)).sum(-1)
-
-
-def csr_product(
-    x: Tensor, w: Tensor, indptr: Tensor, indices: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """y = A x, x (..., n, cols), for the values w (..., nnz) of A by compressed rows."""
-    dtype = torch.promote_types(x.dtype, w.dtype)
-    xs, ws, order, sizes = aligned(x.to(working(dtype)), w.to(working(dtype)), 1)
-    return restored(csr_multiply(xs, ws, indptr, indices, shape), order, sizes).to(dtype)
-
-
-def csr_gradient(
-    x: Tensor, g: Tensor, indptr: Tensor, indices: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """The gradient of w, (b, nnz): x (b, p, n, q), g (b, p, m, q), summed over p and q."""
-    dtype = torch.promote_types(x.dtype, g.dtype)
-    xs, gs = (t.to(working(dtype)).transpose(1, 2).flatten(2) for t in (x.conj(), g))
-    return csr_sample(xs, gs, indptr, indices, shape).to(dtype)
-
-
-def csr_turned_product(
-    x: Tensor, w: Tensor, indptr: Tensor, indices: Tensor, order: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """The product with the transpose: entry k of its compressed rows is w[order[k]]."""
-    return csr_product(x, w.index_select(-1, order), indptr, indices, shape)
-
-
-def csr_turned_gradient(
-    x: Tensor, g: Tensor, indptr: Tensor, indices: Tensor, order: Tensor, shape: Sequence[int]
-) -> Tensor:
-    """The gradient of w in the product with the transpose."""
-    made = csr_gradient(x, g, indptr, indices, shape)
-    return torch.zeros_like(made).index_copy(-1, order, made)
-
-
-def block_product(
-    x: Tensor, w: Tensor, rows: Tensor, indices: Tensor, shape: Sequence[int], turned: bool
-) -> Tensor:
-    """y = A x, x (..., n, cols), for the blocks w (..., nnz, p, q) of A; ``turned``, of A^T."""
-    if turned:
-        rows, indices, shape, w = indices, rows, shape[::-1], w.mT
-    dtype = torch.promote_types(x.dtype, w.dtype)
-    xs, ws, order, sizes = aligned(x.to(working(dtype)), w.to(working(dtype)), 3)
-    b, p, q = ws.shape[0], ws.shape[2], ws.shape[3]
-    xs = xs.reshape([b, shape[1], q, xs.shape[2]])
-    terms = ws @ xs.index_select(1, indices)
-    y = terms.new_zeros([b, shape[0], p, xs.shape[3]]).index_add(1, rows, terms)
-    return restored(y.reshape([b, shape[0] * p, xs.shape[3]]), order, sizes).to(dtype)
-
-
-def block_gradient(
-    x: Tensor, g: Tensor, rows: Tensor, indices: Tensor, shape: Sequence[int], turned: bool
-) -> Tensor:
-    """The gradient of w, (b, nnz, p, q): x (b, s, n, t), g (b, s, m, t), summed over s and t."""
-    if turned:
-        return block_gradient(g.conj(), x.conj(), rows, indices, shape, False)
-    dtype = torch.promote_types(x.dtype, g.dtype)
-    xs, gs = (t.to(working(dtype)).transpose(1, 2).flatten(2) for t in (x.conj(), g))
-    b, cols = xs.shape[0], xs.shape[2]
-    p, q = g.shape[2] // max(shape[0], 1), x.shape[2] // max(shape[1], 1)
-    left = gs.reshape([b, shape[0], p, cols]).index_select(1, rows)
-    right = xs.reshape([b, shape[1], q, cols]).index_select(1, indices)
-    return (left @ right.mT).to(dtype)
+    torch.sparse_csr_tensor([0], [], [], (0, 0), device="cpu", check_invariants=False)
 
 
 # eagerly: differentiable to any order ------------------------------------------------------------
