@@ -3,227 +3,26 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from systems import (
+    KINDS,
+    SYSTEMS,
+    W,
+    away,
+    close,
+    heavy,
+    hollow,
+    maker,
+    regular,
+    thin,
+)
 from torch import Tensor
 
 import structmat as sm
-from structmat.testing import check_operator
-
-Make = Callable[..., Tensor]
-W = torch.float64
-
-
-def regular(make: Make, *shape: int) -> Tensor:
-    """Square blocks that are safely regular: small off the diagonal."""
-    n = shape[-1]
-    return make(*shape) / (2 * n) + torch.eye(n, dtype=make(1).dtype)
-
-
-def away(make: Make, n: int) -> Tensor:
-    """n entries that are safely not zero."""
-    t = make(n)
-    return t + 3 * torch.where(t.real < 0, -1.0, 1.0).to(t.dtype)
-
-
-def heavy(make: Make, n: int) -> Tensor:
-    """A first column whose first entry outweighs the others."""
-    t = make(n) / n
-    return torch.cat([t[:1] + 3, t[1:]])
-
-
-def hollow(make: Make, n: int) -> Tensor:
-    """A first column that begins with zero."""
-    t = make(n) / n
-    return torch.cat([t[:1] * 0, t[1:2] + 2, t[2:]])
-
-
-def nodes(make: Make, n: int) -> Tensor:
-    """Nodes that lie apart."""
-    t = make(n)
-    return torch.arange(n).to(t.dtype) - 2 + t / 8
-
-
-def eye(make: Make) -> Tensor:
-    """A corner that outweighs its border."""
-    return 4 * torch.eye(2, dtype=make(1).dtype)
-
-
-def grid(make: Make, n: int) -> sm.LinearOperator:
-    """A sparse matrix that is heavy on its diagonal."""
-    i = torch.arange(n)
-    values = torch.cat([away(make, n), make(n) / 2, make(n) / 2])
-    return sm.Sparse(
-        (values, (i.repeat(3), torch.cat([i, (i + 1) % n, (i + 4) % n]))), shape=(n, n)
-    )
-
-
-def thin(make: Make, n: int, r: int) -> sm.LinearOperator:
-    return sm.LowRank(make(n, r) / n, make(r, n))
-
-
-SYSTEMS: dict[str, tuple[Callable[[Make], sm.LinearOperator], str]] = {
-    "identity": (lambda r: sm.Identity(5), "identity"),
-    "diagonal": (lambda r: sm.Diagonal(away(r, 7)), "diagonal"),
-    "permutation": (lambda r: sm.cyclic_shift(7, 3), "permutation"),
-    "dense": (lambda r: sm.Dense(regular(r, 6, 6)), "dense lu"),
-    "blocks": (lambda r: sm.BlockDiagonal(regular(r, 3, 4, 4)), "block lu"),
-    "factor": (
-        lambda r: sm.KroneckerSparse(regular(r, 2, 3, 4, 4).movedim(1, -1)),
-        "block lu",
-    ),
-    "monarch": (lambda r: sm.Monarch(regular(r, 4, 3, 3), regular(r, 3, 4, 4)), "monarch"),
-    "monarch transposed": (
-        lambda r: sm.Monarch(regular(r, 4, 3, 3), regular(r, 3, 4, 4)).T,
-        "monarch",
-    ),
-    "butterfly": (lambda r: sm.Butterfly(regular(r, 3, 4, 2, 2)), "butterfly"),
-    "butterfly decreasing": (lambda r: sm.Butterfly(regular(r, 3, 4, 2, 2), False), "butterfly"),
-    "dft": (lambda r: sm.DFT(6, dtype=(r(1) + 0j).dtype), "inverse transform"),
-    "dct": (lambda r: sm.DCT(6, dtype=r(1).dtype), "inverse transform"),
-    "dct 1": (lambda r: sm.DCT(6, 1, "forward", dtype=r(1).dtype), "inverse transform"),
-    "dst": (lambda r: sm.DST(6, 3, "ortho", dtype=r(1).dtype), "inverse transform"),
-    "rdft": (lambda r: sm.RDFT(7, dtype=r(1).dtype), "inverse transform"),
-    "hadamard": (lambda r: sm.Hadamard(8, order="sequency", dtype=r(1).dtype), "inverse transform"),
-    "wavelet": (lambda r: sm.Wavelet(8, "db2", dtype=r(1).dtype), "inverse transform"),
-    "circulant": (lambda r: sm.Circulant(heavy(r, 6)), "circulant"),
-    "circulant prime": (lambda r: sm.Circulant(heavy(r, 13)), "circulant"),
-    "circulant skew": (lambda r: sm.Circulant(heavy(r, 6), -1), "circulant"),
-    "circulant of f": (lambda r: sm.Circulant(heavy(r, 5), 2.5), "circulant"),
-    "triangular toeplitz": (lambda r: sm.Circulant(heavy(r, 6), 0), "triangular toeplitz"),
-    "triangular toeplitz transposed": (
-        lambda r: sm.Circulant(heavy(r, 6), 0).T,
-        "triangular toeplitz",
-    ),
-    "toeplitz": (lambda r: sm.Toeplitz(heavy(r, 7), heavy(r, 7)), "levinson"),
-    "toeplitz hermitian": (lambda r: sm.Toeplitz(heavy(r, 7)), "levinson"),
-    "toeplitz without regular minors": (
-        lambda r: sm.Toeplitz(hollow(r, 4), hollow(r, 4)),
-        "gko",
-    ),
-    "hankel": (lambda r: sm.Hankel(heavy(r, 6).flip(-1), heavy(r, 6)), "levinson"),
-    "causal": (lambda r: sm.Convolution(heavy(r, 3), 7), "triangular toeplitz"),
-    "causal transposed": (lambda r: sm.Convolution(heavy(r, 9), 7).T, "triangular toeplitz"),
-    "same": (lambda r: sm.Convolution(heavy(r, 3).roll(1), 7, "same"), "levinson"),
-    "circular": (lambda r: sm.Convolution(heavy(r, 9), 7, "circular").T, "circulant"),
-    "circular image": (
-        lambda r: sm.Convolution(heavy(r, 6).reshape(3, 2), (4, 5), "circular"),
-        "circulant",
-    ),
-    "displacement": (
-        lambda r: sm.LowDisplacementRank.from_product(
-            sm.Toeplitz(heavy(r, 6)), sm.Toeplitz(heavy(r, 6), heavy(r, 6))
-        ),
-        "gko",
-    ),
-    "cauchy": (lambda r: sm.Cauchy(nodes(r, 5), nodes(r, 5) + 0.5), "gko"),
-    "vandermonde": (lambda r: sm.Vandermonde(nodes(r, 5)), "bjorck-pereyra"),
-    "vandermonde transposed": (lambda r: sm.Vandermonde(nodes(r, 5)).T, "bjorck-pereyra"),
-    "companion": (lambda r: sm.Companion(away(r, 6)), "companion"),
-    "companion transposed": (lambda r: sm.Companion(away(r, 6)).T, "companion"),
-    "scaled": (lambda r: 2 * sm.Diagonal(away(r, 4)), "diagonal"),
-    "scaled by a tensor": (
-        lambda r: sm.Scaled(away(r, 1)[0], sm.Circulant(heavy(r, 4))),
-        "circulant",
-    ),
-    "transpose": (lambda r: sm.Dense(regular(r, 4, 4)).T, "dense lu"),
-    "inverse": (lambda r: sm.Inverse(sm.Dense(regular(r, 4, 4))), "inverse of an inverse"),
-    "product": (
-        lambda r: sm.Diagonal(away(r, 6)) @ sm.Circulant(heavy(r, 6)) @ sm.reversal(6),
-        "product (diagonal; circulant; permutation)",
-    ),
-    "kronecker": (
-        lambda r: sm.kron(sm.Diagonal(away(r, 2)), sm.Dense(regular(r, 3, 3)), sm.reversal(2)),
-        "kronecker (diagonal; dense lu; permutation)",
-    ),
-    "direct sum": (
-        lambda r: sm.direct_sum(sm.Diagonal(away(r, 2)), sm.Dense(regular(r, 3, 3))),
-        "direct sum (diagonal; dense lu)",
-    ),
-    "triangular": (
-        lambda r: sm.assume(sm.Dense(regular(r, 5, 5).tril()), triangular="lower"),
-        "triangular",
-    ),
-    "triangular transposed": (
-        lambda r: sm.assume(sm.Dense(regular(r, 5, 5).tril()), triangular="lower").T,
-        "triangular",
-    ),
-    "unitary": (
-        lambda r: sm.assume(sm.Dense(torch.linalg.qr(r(5, 5)).Q), unitary=True),
-        "adjoint",
-    ),
-    "state space": (
-        lambda r: sm.StateSpace(r(3) / 2, r(3), r(3), away(r, 1)[0], length=8),
-        "triangular toeplitz",
-    ),
-    "sparse": (lambda r: grid(r, 12), "sparse lu"),
-    "block sparse": (
-        lambda r: sm.BlockSparse(regular(r, 3, 2, 2), torch.eye(3, dtype=torch.bool)),
-        "sparse lu",
-    ),
-    "kronecker sum": (
-        lambda r: sm.kron_sum(sm.Dense(regular(r, 3, 3)), sm.Diagonal(2 + r(4) / 4)),
-        "eigenvectors of the factors",
-    ),
-    "kronecker and shift": (
-        lambda r: 4 * sm.Identity(12) + sm.kron(sm.Dense(r(3, 3) / 3), sm.Dense(r(4, 4) / 4)),
-        "eigenvectors of the factors",
-    ),
-    "hermitian kronecker and shift": (
-        lambda r: sm.kron(sm.Toeplitz(heavy(r, 3)), sm.Diagonal(2 + r(2) / 2)) + sm.Identity(6),
-        "eigenvectors of the factors",
-    ),
-    "block triangular": (
-        lambda r: sm.block(
-            [[sm.Diagonal(away(r, 3)), sm.Dense(r(3, 4))], [0, sm.Circulant(heavy(r, 4))]]
-        ),
-        "block substitution (diagonal; circulant)",
-    ),
-    "bordered": (
-        lambda r: sm.block([[sm.Diagonal(away(r, 6)), r(6, 2) / 4], [r(2, 6) / 4, eye(r)]]),
-        "block elimination (diagonal)",
-    ),
-    "bordered on top": (
-        lambda r: sm.block([[eye(r), r(2, 6) / 4], [r(6, 2) / 4, sm.Diagonal(away(r, 6))]]),
-        "block elimination (diagonal)",
-    ),
-    "woodbury": (lambda r: sm.Diagonal(away(r, 8)) + thin(r, 8, 2), "woodbury (diagonal)"),
-    "woodbury identity": (
-        lambda r: 3 * sm.Identity(8) + thin(r, 8, 1) - 2 * thin(r, 8, 1),
-        "woodbury (identity)",
-    ),
-    "woodbury kronecker": (
-        lambda r: sm.kron(sm.Dense(regular(r, 3, 3)), sm.Diagonal(away(r, 3))) + thin(r, 9, 1),
-        "woodbury (kronecker (dense lu; diagonal))",
-    ),
-}  # fmt: skip
-
-KINDS = {"real64": torch.float64, "complex128": torch.complex128, "real32": torch.float32}
-
-
-def maker(kind: str, seed: int = 0, batch: tuple[int, ...] = ()) -> Make:
-    g = torch.Generator().manual_seed(seed)
-    dtype = KINDS[kind]
-
-    def make(*shape: int) -> Tensor:
-        return 2 * torch.rand(*batch, *shape, generator=g, dtype=dtype) - 1
-
-    return make
-
-
-def close(got: Tensor, a: Tensor, b: Tensor) -> None:
-    """x against the dense solution, with a tolerance that knows the condition of the matrix."""
-    want = torch.linalg.solve(a, b.to(a.dtype))
-    assert got.shape == want.shape
-    eps = torch.finfo(got.dtype).eps
-    size = want.abs().max().item() if want.numel() else 0.0
-    cond = torch.linalg.cond(a).max().item() if a.numel() else 1.0
-    torch.testing.assert_close(got, want.to(got.dtype), rtol=0, atol=100 * eps * cond * size)
-
 
 UNREAD = ("triangular", "triangular transposed", "unitary")
 """Numerical differences leave what was declared."""
@@ -251,19 +50,6 @@ def test_solve(name: str, kind: str) -> None:
         x = solution.x if len(shape) > 1 else solution.x[:, None]
         wide = dense.to(want)
         close(x, wide.expand(*shape[:-2], n, n), square)
-
-
-@every_system
-def test_inverse(name: str) -> None:
-    """inv(A) is an operator like any other, and cancels with A."""
-    op = SYSTEMS[name][0](maker("real64"))
-    inverse = sm.inv(op)
-    check_operator(sm.Inverse(op))
-    eye = torch.eye(op.shape[0], dtype=op.dtype)
-    torch.testing.assert_close(inverse.to_dense() @ op.to_dense(), eye, rtol=0, atol=1e-11)
-    for product in (op @ inverse, inverse @ op):
-        assert isinstance(product.simplify(), sm.Identity), product.simplify()
-    assert sm.inv(inverse).simplify().structure == op.simplify().structure
 
 
 @pytest.mark.parametrize("name", [n for n in SYSTEMS if n not in UNREAD])
@@ -383,144 +169,6 @@ def test_vmap_over_operators_and_forward_mode(name: str) -> None:
     torch.testing.assert_close((forward[1] * g).sum(), torch.as_tensor(backward))
 
 
-INVERSES: dict[str, Callable[[Make], sm.LinearOperator]] = {
-    "in a kronecker product": lambda r: sm.kron(
-        sm.Dense(r(2, 3)), sm.Inverse(sm.Dense(regular(r, 3, 3))), sm.Diagonal(r(2))
-    ),
-    "of a toeplitz matrix, lifted": lambda r: sm.kron(
-        sm.Identity(2), sm.Inverse(sm.Toeplitz(heavy(r, 4))), sm.Identity(3)
-    ),
-    "in a direct sum": lambda r: sm.direct_sum(
-        sm.Inverse(sm.Dense(regular(r, 3, 3))), sm.Dense(r(2, 4))
-    ),
-    "of a sum": lambda r: sm.inv(sm.Dense(regular(r, 4, 4)) + sm.Circulant(heavy(r, 4))),
-    "in a product": lambda r: (
-        sm.Dense(r(3, 5)) @ sm.inv(sm.Dense(regular(r, 5, 5))).T @ sm.reversal(5)
-    ),
-    "of a batch": lambda r: sm.inv(sm.Dense(regular(r, 2, 4, 4))) @ sm.Diagonal(r(4)),
-    "of a batch of toeplitz matrices": lambda r: sm.inv(
-        sm.Toeplitz(torch.stack([heavy(r, 4), heavy(r, 4)]))
-    ),
-    "resolvent": lambda r: (
-        sm.LowRank(r(3, 4), r(4, 6))
-        @ sm.inv(4 * sm.Identity(6) - sm.Dense(r(6, 6) / 3)) ** 2
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", INVERSES)
-@pytest.mark.parametrize("kind", ["real64", "complex128"])
-def test_inverses_inside_expressions(name: str, kind: str) -> None:
-    check_operator(INVERSES[name](maker(kind)))
-
-
-def test_properties_of_inverses() -> None:
-    r = maker("real64")
-    m = sm.Dense(regular(r, 4, 4))
-    psd = sm.Inverse(sm.assume(m, psd=True))
-    assert (sm.is_psd(psd), sm.is_symmetric(psd), sm.is_real(psd)) == (True, True, True)
-    assert sm.is_symmetric(sm.Inverse(m)) is None
-    assert sm.is_triangular(sm.Inverse(sm.Circulant(heavy(r, 4), 0)), "lower") is True
-    assert sm.is_diagonal(sm.Inverse(sm.Diagonal(away(r, 4)))) is True
-    assert sm.is_unitary(sm.Inverse(sm.assume(m, unitary=True))) is True
-    assert sm.is_unitary(sm.Inverse(sm.DFT(8))) is False
-    assert sm.displacement_rank(sm.Inverse(sm.Toeplitz(heavy(r, 9), heavy(r, 9)))) == 2
-    assert sm.rank_bound(sm.Inverse(m)) == 4
-
-
-class Grown:
-    """Random expressions of regular operators, with the method that solves each leaf."""
-
-    def __init__(self, seed: int) -> None:
-        self.choice = random.Random(seed).choice
-        self.make = maker("real64", seed)
-
-    def tree(self, n: int, depth: int) -> sm.LinearOperator:
-        """A regular n x n operator."""
-        if depth and self.choice((True, True, False)):
-            return self.node(n, depth - 1)
-        r = self.make
-        leaves: list[Callable[[], sm.LinearOperator]] = [
-            lambda: sm.Dense(regular(r, n, n)),
-            lambda: sm.Diagonal(away(r, n)),
-            lambda: sm.Permutation(torch.arange(n).roll(1).flip(0)),
-            lambda: sm.Circulant(heavy(r, n), self.choice((1, -1, 0))),
-            lambda: sm.Toeplitz(heavy(r, n), heavy(r, n)),
-            lambda: sm.DCT(n, norm="ortho", dtype=W),
-            lambda: sm.Identity(n),
-        ]
-        return self.choice(leaves)()
-
-    def node(self, n: int, depth: int) -> sm.LinearOperator:
-        """A composition."""
-        k = self.choice([d for d in range(1, n + 1) if n % d == 0])
-        made: list[Callable[[], sm.LinearOperator]] = [
-            lambda: self.tree(n, depth) @ self.tree(n, depth),
-            lambda: sm.kron(self.tree(k, depth), self.tree(n // k, depth)),
-            lambda: (
-                sm.direct_sum(self.tree(k, depth), self.tree(n - k, depth))
-                if k < n
-                else self.tree(n, depth)
-            ),
-            lambda: self.tree(n, depth).T,
-            lambda: self.choice((2.0, -0.5)) * self.tree(n, depth),
-            lambda: sm.Inverse(self.tree(n, depth)),
-            lambda: 4 * sm.Diagonal(away(self.make, n)) + thin(self.make, n, 1),
-        ]
-        return self.choice(made)()
-
-
-def test_random_trees() -> None:
-    """Products, Kronecker products, direct sums, ... of regular leaves; and their inverses."""
-    for seed in range(120):
-        grown = Grown(seed)
-        op = grown.tree(grown.choice((1, 2, 4, 6, 12)), 3)
-        n, dense = op.shape[0], op.to_dense().to(W)
-        b = maker("real64", seed + 1)(n, 2)
-        solution = sm.solve(op, b)
-        close(solution.x, dense, b)
-        close(sm.inv(op) @ b, dense, b)
-        close(sm.inv(op).simplify() @ b, dense, b)
-
-
-def test_closed_forms() -> None:
-    r = maker("real64")
-    inverse = {name: sm.inv(make(r)).simplify() for name, (make, _) in SYSTEMS.items()}
-    kinds = {
-        "diagonal": sm.Diagonal,
-        "permutation": sm.Permutation,
-        "blocks": sm.BlockDiagonal,
-        "factor": sm.KroneckerSparse,
-        "butterfly": sm.Butterfly,
-        "circulant of f": sm.Circulant,
-        "triangular toeplitz": sm.Circulant,
-        "dft": sm.DFT,
-        "kronecker": sm.Kronecker,
-        "woodbury": sm.Sum,
-        "dense": sm.Inverse,
-        "toeplitz": sm.Inverse,
-    }
-    for name, kind in kinds.items():
-        assert isinstance(inverse[name], kind), inverse[name]
-    for name in ("diagonal", "monarch", "circulant", "woodbury", "kronecker"):
-        op = inverse[name]
-        if not isinstance(op, sm.Kronecker):
-            x = r(3, op.shape[1])
-            torch.testing.assert_close(sm.compile(op, backend="torch")(x), op(x))
-    a = SYSTEMS["dense"][0](r)
-    with pytest.raises(
-        NotImplementedError, match=r"Dense\(6x6\)\^-1 acts by a function of its own.*sm.solve"
-    ):
-        sm.compile(sm.inv(a))(r(6))
-
-
-def test_powers() -> None:
-    a = SYSTEMS["dense"][0](maker("real64"))
-    want = torch.linalg.matrix_power(a.to_dense(), -3)
-    torch.testing.assert_close((a**-3).to_dense(), want)
-    assert isinstance((a**2 @ a**-2).simplify(), sm.Identity)
-
-
 # methods ---------------------------------------------------------------------------------------
 
 
@@ -575,72 +223,6 @@ def test_gradients_by_the_adjoint(method: str) -> None:
     assert torch.autograd.gradcheck(apply, (c, b), atol=1e-4, fast_mode=True)
     if method in ("cg", "levinson"):
         assert torch.autograd.gradgradcheck(apply, (c, b), atol=1e-4, fast_mode=True)
-
-
-# least squares ---------------------------------------------------------------------------------
-
-RECTANGULAR: dict[str, tuple[Callable[[Make], sm.LinearOperator], str]] = {
-    "tall": (lambda r: sm.Dense(r(7, 4)), "dense svd"),
-    "wide": (lambda r: sm.Dense(r(4, 7)), "dense svd"),
-    "deficient": (lambda r: sm.Dense(r(6, 2) @ r(2, 4)), "dense svd"),
-    "low rank": (lambda r: sm.LowRank(r(7, 2), r(2, 5)), "pseudoinverse"),
-    "blocks": (lambda r: sm.BlockDiagonal(r(3, 4, 2)), "pseudoinverse"),
-    "factor": (lambda r: sm.KroneckerSparse(r(2, 3, 2, 3)), "pseudoinverse"),
-    "kronecker": (lambda r: sm.kron(sm.Dense(r(3, 2)), sm.Diagonal(r(2))), "pseudoinverse"),
-    "direct sum": (lambda r: sm.direct_sum(sm.Dense(r(3, 2)), sm.Zero(1)), "pseudoinverse"),
-    "transposed": (lambda r: 2 * sm.LowRank(r(7, 2), r(2, 5)).T, "pseudoinverse"),
-    "unitary outside": (
-        lambda r: sm.DCT(6, norm="ortho") @ sm.Dense(r(6, 4)) @ sm.cyclic_shift(4),
-        "pseudoinverse",
-    ),
-    "toeplitz": (lambda r: sm.Toeplitz(r(7), r(4)), "dense svd"),
-}
-
-
-@pytest.mark.parametrize("name", RECTANGULAR)
-@pytest.mark.parametrize("kind", KINDS)
-def test_least_squares(name: str, kind: str) -> None:
-    make, method = RECTANGULAR[name]
-    op = make(maker(kind))
-    b = maker(kind, 1)(op.shape[0], 2)
-    want = torch.linalg.pinv(op.to_dense()) @ b
-    tol = 1e5 * torch.finfo(b.dtype).eps
-    solution = sm.solve(op, b)
-    assert solution.method == method
-    torch.testing.assert_close(solution.x, want, rtol=tol, atol=tol)
-    torch.testing.assert_close(sm.pinv(op) @ b, want, rtol=tol, atol=tol)
-    for iterative in ("lsmr", "cgls") if kind != "real32" else ():
-        x = sm.solve(op, b, method=iterative).x
-        torch.testing.assert_close(x, want, rtol=1e-6, atol=1e-6)
-
-
-def test_pseudoinverse_of_square_operators() -> None:
-    r = maker("real64")
-    d = sm.Diagonal(torch.tensor([2.0, 0.0, 4.0], dtype=W))
-    assert sm.pinv(d).to_dense().diagonal().tolist() == [0.5, 0, 0.25]
-    c = sm.Circulant(torch.tensor([1.0, 1, 1, 1], dtype=W))
-    torch.testing.assert_close(sm.pinv(c).to_dense(), torch.linalg.pinv(c.to_dense()))
-    for op in (
-        sm.reversal(4),
-        sm.Hadamard(4),
-        sm.Zero(3),
-        0 * sm.Identity(3),
-        sm.Inverse(sm.Dense(r(3, 3))),
-    ):
-        dense = op.to_dense()
-        torch.testing.assert_close(sm.pinv(op).to_dense(), torch.linalg.pinv(dense))
-
-
-@pytest.mark.parametrize("method", ["dense", "lsmr", "cgls"])
-@pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
-def test_gradients_of_least_squares(shape: tuple[int, int], method: str) -> None:
-    r = maker("real64")
-    w, b = r(*shape).requires_grad_(), r(shape[0], 2).requires_grad_()
-
-    def apply(w: Tensor, b: Tensor) -> Tensor:
-        return sm.solve(sm.Dense(w), b, method=method).x
-
-    assert torch.autograd.gradcheck(apply, (w, b), atol=1e-4, fast_mode=True)
 
 
 # what goes wrong -------------------------------------------------------------------------------
