@@ -296,6 +296,7 @@ SYMMETRIC: dict[str, sm.LinearOperator] = {
     "submatrix": (W + W.T)[1:3, 1:3],
     "inverse": sm.inv(W @ W.T + D),
     "selection": sm.Selection([1, 0, 2], 3),
+    "elementwise": sm.elementwise(sm.LowRank(V.weight.mT, V.weight), W + W.T),
 }
 
 PSDS: dict[str, sm.LinearOperator] = {
@@ -318,6 +319,7 @@ PSDS: dict[str, sm.LinearOperator] = {
     "diagonals": sm.assume(D, psd=True) @ sm.assume(E, psd=True),
     "toeplitz": (lambda t: t.T @ t)(sm.Toeplitz(r(5), r(4))),
     "kronecker_sum": sm.kron_sum(V.T @ V, PSD),
+    "elementwise": sm.elementwise(sm.LowRank(V.weight.mT, V.weight), PSD),
     "submatrix": (Z @ Z.H)[1:3, 1:3],
     "inverse": sm.inv(V.T @ V + sm.Identity(4)),
     "wavelet": sm.Haar(8).T @ sm.assume(sm.Diagonal(r(8)), psd=True) @ sm.Haar(8),
@@ -441,6 +443,12 @@ def test_bounds() -> None:
     assert sm.bandwidth(sm.Convolution(r(3), 9)[2:7, 2:]) == (2, 0)
     assert sm.bandwidth(sm.Convolution(r(3), 9)[2:]) == (0, 2)
     assert sm.bandwidth(sm.Convolution(r(3), 9)[:, 1:]) == (3, 0)
+    assert (
+        sm.rank_bound(sm.elementwise(sm.LowRank(r(7, 2), r(2, 7)), sm.LowRank(r(7, 3), r(3, 7))))
+        == 6
+    )
+    band = sm.elementwise(sm.LowRank(r(9, 1), r(1, 9)), sm.Convolution(r(3), 9))
+    assert sm.bandwidth(band) == (2, 0)
     assert sm.rank_bound(sm.Selection([1, 1, 2], 4)) == 2
     assert sm.bandwidth(sm.block([[D, D], [0, D]])) == (0, 4)
     assert sm.bandwidth(sm.Companion(torch.ones(5))) == (1, 3)

@@ -1,20 +1,23 @@
-"""Properties of block matrices, Kronecker sums, selections and systems in time.
+"""Properties of block matrices, Kronecker sums, elementwise products, selections, and others.
 
 block        (lower, upper) of a block whose first entry is at (p, q) moves by p - q and q - p;
              ranks add, and a row or column of blocks has at most its height or width
 A (+) B      = A (x) I + I (x) B: semidefinite if all terms are; the widest term's bandwidth
 S A S^T      with a selection S reads the same from both ends: principal submatrices of
              symmetric and semidefinite matrices are such, by the canonical form of products
+
+Source of the rule of Schur: Horn and Johnson, Topics in matrix analysis, section 5.2.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from math import prod
 
 import numpy as np
 
-from structmat.compose import Block, KroneckerSum, Selection
+from structmat.compose import Block, Elementwise, KroneckerSum, Selection
 from structmat.compose.turned import Turned
 from structmat.leaves.displacement import LowDisplacementRank
 from structmat.leaves.statespace import StateSpace
@@ -83,6 +86,31 @@ def _(op: KroneckerSum) -> Band:
 
 @psd.register(KroneckerSum)
 def _(op: KroneckerSum) -> bool | None:
+    return True if all(map(is_psd, op.children)) else None
+
+
+# elementwise products ----------------------------------------------------------------------------
+
+
+@node_form.register(Elementwise)
+def _(op: Elementwise, canon: Canon, t: bool, c: bool) -> Hashable:
+    parts = Counter(canon.form(child, t, c) for child in op.children)
+    return "Elementwise", frozenset(parts.items())
+
+
+@band.register(Elementwise)
+def _(op: Elementwise) -> Band:
+    bands = [bandwidth(c) for c in op.children]
+    return min(b[0] for b in bands), min(b[1] for b in bands)
+
+
+@rank.register(Elementwise)
+def _(op: Elementwise) -> int:
+    return prod(map(rank_bound, op.children))
+
+
+@psd.register(Elementwise)
+def _(op: Elementwise) -> bool | None:
     return True if all(map(is_psd, op.children)) else None
 
 
