@@ -96,6 +96,13 @@ def test_dense_exponentials_are_right_to_the_last_digits() -> None:
         assert torch.allclose(sm.expm(sm.Dense(x)).to_dense(), want, rtol=0, atol=1e-14)
 
 
+def test_operators_without_a_dtype_take_the_precision_of_x() -> None:
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    for op in (sm.Identity(2), 1.5 * sm.Identity(2), sm.reversal(2), 0.5 * sm.Hadamard(2)):
+        want = torch.linalg.matrix_exp(0.1 * op.to_dense().double()) @ x
+        torch.testing.assert_close(sm.expm_multiply(op, x, 0.1), want, rtol=1e-14, atol=0)
+
+
 def test_the_method_is_named() -> None:
     x = torch.ones(6, dtype=torch.float64)
     found = sm.expm_multiply(sm.Toeplitz(r(6)), x, return_method=True)

@@ -164,3 +164,8 @@ def test_powers() -> None:
     want = torch.linalg.matrix_power(a.to_dense(), -3)
     torch.testing.assert_close((a**-3).to_dense(), want)
     assert isinstance((a**2 @ a**-2).simplify(), sm.Identity)
+
+
+def test_an_update_of_rank_zero_changes_nothing() -> None:
+    op = sm.Identity(3) + sm.LowRank(torch.ones(3, 0), torch.ones(0, 3))
+    assert torch.equal(sm.inv(op).simplify()(torch.ones(3)), torch.ones(3))

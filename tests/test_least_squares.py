@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from systems import KINDS, Make, W, maker
+from systems import KINDS, Make, W, maker, regular
 from torch import Tensor
 
 import structmat as sm
@@ -61,6 +61,25 @@ def test_pseudoinverse_of_square_operators() -> None:
     ):
         dense = op.to_dense()
         torch.testing.assert_close(sm.pinv(op).to_dense(), torch.linalg.pinv(dense))
+
+
+def test_zero_times_a_batch_has_a_batch_of_pseudoinverses() -> None:
+    op = 0 * sm.Dense(torch.ones(2, 3, 4))
+    assert torch.equal(sm.pinv(op).to_dense(), torch.zeros(2, 4, 3))
+    assert torch.equal(sm.solve(op, torch.ones(3)).x, torch.zeros(2, 4))
+
+
+def test_pseudoinverses_of_parts_without_a_dtype_have_that_of_the_whole() -> None:
+    rows = sm.Dense(torch.eye(4))[[0, 1, 1, 3]].children[0]
+    assert rows.strong_dtype is None
+    op = sm.Scaled(torch.tensor(2.0, dtype=W), rows)
+    want = torch.linalg.pinv(op.to_dense())
+    torch.testing.assert_close(sm.pinv(op).to_dense(), want, rtol=1e-14, atol=1e-14)
+
+
+def test_single_precision_overflows_nothing() -> None:
+    r = maker("real32")
+    assert sm.solve(sm.Dense(regular(r, 8, 8)), r(8), "lsmr").residual < 1e-4
 
 
 @pytest.mark.parametrize("method", ["dense", "lsmr", "cgls"])

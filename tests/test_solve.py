@@ -299,6 +299,7 @@ def test_singular_systems_raise() -> None:
         (sm.Zero(n), "all its entries are zero"),
         (0 * sm.Identity(n), "the factor in front is zero"),
         (sm.LowRank(ones[:, None], ones[None]), "its rank is at most 1 of 4"),
+        (sm.LowDisplacementRank(ones[:, None][:, :0], ones[None][:0]), "its displacement is zero"),
         (sm.Dense(ones[:, None]) @ sm.Dense(ones[None]), "its rank is at most 1 of 4"),
         (sm.BlockDiagonal(torch.ones(2, 2, 2, dtype=W)), "is singular"),
         (sm.Circulant(ones), "singular|ill-conditioned"),
@@ -391,6 +392,11 @@ def test_empty_systems() -> None:
     for op in (sm.Dense(torch.ones(0, 0)), sm.Identity(0), sm.Toeplitz(torch.ones(0)), sm.DFT(0)):
         assert sm.solve(op, torch.ones(0)).x.shape == (0,)
         assert sm.solve(op, torch.ones(0, 2)).x.shape == (0, 2)
+
+
+def test_a_part_without_entries_keeps_the_batch() -> None:
+    op = sm.direct_sum(sm.Dense(torch.ones(2, 0, 0)), sm.Diagonal(torch.tensor([2.0, 4.0])))
+    assert sm.solve(op, torch.ones(2)).x.tolist() == [[0.5, 0.25], [0.5, 0.25]]
 
 
 def test_half_precision_is_solved_in_single() -> None:

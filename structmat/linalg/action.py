@@ -107,11 +107,15 @@ def expm_multiply(
         )
     scaled = A if not isinstance(t, Tensor) and t == 1 else Scaled(_time(t, A), A)
     rows = x.unsqueeze(-2) if x.ndim == 1 else x.mT
-    structured = expm_of(scaled, like(scaled))
+    # numbers of an operator without a dtype are those of x
+    to = like(scaled)
+    if scaled.strong_dtype is None:
+        to = to.to(torch.promote_types(torch.float32, x.real.dtype if x.is_complex() else x.dtype))
+    structured = expm_of(scaled, to)
     if structured is not None:
         y, method = structured._rows(rows), "exponential by structure"
     else:
-        y, method = _taylor(scaled, rows, bound)
+        y, method = _taylor(scaled, rows, bound, to)
     lead = torch.broadcast_shapes(A.batch_shape, y.shape[:-2])
     y = y.expand(*lead, *y.shape[-2:])
     y = y.squeeze(-2) if x.ndim == 1 else y.mT
@@ -211,8 +215,9 @@ def _largest(lines: Iterable[Sequence[Tensor]], k: int) -> Tensor:
     return most
 
 
-def _taylor(op: LinearOperator, rows: Tensor, bound: float | None) -> tuple[Tensor, str]:
-    to = like(op)
+def _taylor(
+    op: LinearOperator, rows: Tensor, bound: float | None, to: Tensor
+) -> tuple[Tensor, str]:
     if op.shape[0] == 0:
         return op._rows(rows), "empty"
     spread = pushed(op.children[0], op) if isinstance(op, Scaled) else None

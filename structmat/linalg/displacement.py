@@ -26,7 +26,7 @@ from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.displacement import LowDisplacementRank, toeplitz_generators
 from structmat.leaves.vandermonde import Vandermonde
 from structmat.linalg.implicit import implicitly
-from structmat.linalg.plan import Plan, cast, dense_fallback, structured
+from structmat.linalg.plan import Plan, cast, dense_fallback, singular, structured
 from structmat.operator import LinearOperator
 
 __all__ = ["displacement_solve", "gko", "gko_plan"]
@@ -135,6 +135,8 @@ def gko_plan(op: LinearOperator, rank: int) -> Plan:
 
 @structured.register
 def _(op: LowDisplacementRank) -> Plan:
+    if op.rank == 0 and op.shape[0]:
+        return singular(op, "its displacement is zero, and so is it")
     return gko_plan(op, op.rank)
 
 

@@ -183,7 +183,8 @@ def _by_scipy(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
         steps = [0]
         right = v.resolve_conj().numpy()
         if run.method == "lsmr":
-            x, _, used, *_ = lsmr(a, right, atol=run.tol, btol=run.tol, maxiter=run.maxiter)
+            with np.errstate(over="ignore"):  # SciPy's 1e100 is infinite in single precision
+                x, _, used, *_ = lsmr(a, right, atol=run.tol, btol=run.tol, maxiter=run.maxiter)
             steps[0] = used
         else:
             x, _ = minres(

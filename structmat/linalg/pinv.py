@@ -61,6 +61,8 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
     A._require_numbers()
     if rcond is None:
         rcond = max(*A.shape, 1) * torch.finfo(A.dtype).eps
+    if A.strong_dtype is not None:
+        A = _settled(A, A.strong_dtype)
     found = structured_pinv(A, rcond)
     if found is not None:
         return found
@@ -71,6 +73,17 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
             "sm.Dense(torch.linalg.pinv(A.to_dense())) goes ahead"
         )
     return _dense_pinv(A.to_dense(), rcond)
+
+
+def _settled(op: LinearOperator, dtype: torch.dtype) -> LinearOperator:
+    """``op`` with the dtype of the whole in the parts without one whose numbers are looked at."""
+    if op.strong_dtype is None:
+        real = dtype.to_real() if dtype.is_complex else dtype
+        return op if unitary_inverse(op) is not None else op.to(real)
+    children = [_settled(c, dtype) for c in op.children]
+    if all(a is b for a, b in zip(children, op.children, strict=True)):
+        return op
+    return op._replace(op.tensors, children, op.static)._assuming(op.assumed)
 
 
 def _dense_pinv(w: Tensor, rcond: float) -> LinearOperator:
@@ -149,7 +162,7 @@ def _(op: Scaled, rcond: float) -> LinearOperator:
     child = op.children[0]
     if not op.tensors:
         if op.alpha == 0:
-            return Zero(op.shape[1], op.shape[0], op.strong_dtype)
+            return op._transpose()  # with its batch
         return Scaled(1 / op.alpha, pinv(child, rcond))
     zero = op.alpha == 0
     alpha = torch.where(zero, torch.zeros_like(op.alpha), 1 / torch.where(zero, 1, op.alpha))

@@ -180,6 +180,9 @@ def solved(op: LinearOperator, b: Tensor, how: Plan) -> Tensor:
             lead = torch.broadcast_shapes(op.batch_shape, b.shape[:-2])
             return b.expand(*lead, *b.shape[-2:])
         x = how.robust(b)
+        # a part without entries brings no batch of its own
+        lead = torch.broadcast_shapes(op.batch_shape, x.shape[:-2])
+        x = x.expand(*lead, *x.shape[-2:])
         return x + how.robust(b - op @ x) if how.refine else x
 
     return folded(op, b.to(wide(out)), run).to(out)

@@ -224,6 +224,8 @@ def inverse_of_low_rank_update(op: Inverse) -> LinearOperator | None:
     if found is None or inner.batch_shape:
         return None
     base, u, v = found
+    if u.shape[-1] == 0:
+        return Inverse(base)
     core = base.children[0] if isinstance(base, Scaled) else base
     if not isinstance(core, Diagonal | Identity) or 2 * u.shape[-1] > inner.shape[0]:
         return None
