@@ -18,7 +18,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from structmat.tables import Table
@@ -202,6 +201,8 @@ def pairs(a: Pattern, b: Pattern) -> int:
 @lru_cache(maxsize=64)
 def product_size(a: Pattern, b: Pattern) -> int:
     """How many entries the matrix product has, without the table of its products."""
+    import scipy.sparse  # here, because it takes as long to import as all of structmat
+
     first, second = (
         scipy.sparse.csr_array(
             (np.ones(p.nnz, np.float32), p.indices.array(), p.indptr.array()), shape=p.shape

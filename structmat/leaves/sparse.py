@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -224,6 +223,8 @@ class BlockSparse(LinearOperator):
 
 def _read(matrix: Any, shape: tuple[int, int] | None) -> tuple[Tensor, Pattern]:
     """Values (..., nnz) and pattern of any input."""
+    import scipy.sparse  # here, because it takes as long to import as all of structmat
+
     if scipy.sparse.issparse(matrix):
         _no_shape(shape, matrix.shape)
         return _from_scipy(matrix)

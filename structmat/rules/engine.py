@@ -87,7 +87,7 @@ def simplify(
         >>> import torch, structmat as sm
         >>> P = sm.stride_permutation(6, 2)
         >>> sm.simplify(P.T @ sm.Diagonal(torch.ones(6)) @ sm.Diagonal(torch.ones(6)) @ P @ P.T)
-        Permutation(digits(2x3 -> 1,0)) @ Diagonal(6)
+        Diagonal(6) @ Permutation(digits(2x3 -> 1,0))
           6x6 float32, 6 params, 6 flops
         >>> A, steps = sm.simplify(2 * sm.Dense(torch.ones(2, 3)).T, trace=True)
         >>> [step.rule.name for step in steps]
