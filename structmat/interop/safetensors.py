@@ -75,6 +75,11 @@ def save(path: str | os.PathLike[str], mapping: Mapping[str, LinearOperator | Te
     save_file = require("safetensors.torch").save_file
     entries: dict[str, dict[str, Any]] = {}
     named: dict[str, Tensor] = {}
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            f"save: mapping is {type(mapping).__name__}, it names what it stores: "
+            'save(path, {"A": A})'
+        )
     for name, value in mapping.items():
         if not isinstance(name, str) or not name or name == "__metadata__":
             raise ValueError(f"save: {name!r} cannot be the name of an entry")
@@ -138,7 +143,8 @@ def load(
     info = _read_info(path, metadata)
     try:
         for key in info["complex128"]:
-            tensors[key] = torch.view_as_complex(tensors[key])
+            # the file aligns tensors to 8 bytes, kernels read complex128 in 16: a copy is aligned
+            tensors[key] = torch.view_as_complex(tensors[key].clone())
         for key, stored in info["aliases"].items():
             tensors[key] = tensors[stored]
         return {
