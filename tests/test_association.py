@@ -10,6 +10,7 @@ from math import prod
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import structmat as sm
 from structmat.rules.association import atoms_of, partition
@@ -219,3 +220,34 @@ def test_gradients_reach_the_factors() -> None:
         strict=True,
     ):
         assert torch.equal(a, b)
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for t in torch.utils._pytree.tree_leaves(out):
+            if isinstance(t, Tensor):
+                self.numel = max(self.numel, t.numel())
+        return out
+
+
+@pytest.mark.parametrize("side", ["rows", "columns"])
+@pytest.mark.parametrize("kind", ["monarch", "displacement"])
+def test_a_slice_is_multiplied_out_without_a_matrix_of_the_whole(side: str, kind: str) -> None:
+    n = 1024
+    whole: sm.LinearOperator = (
+        sm.Monarch(ints(32, 32, 32), ints(32, 32, 32))
+        if kind == "monarch"
+        else sm.LowDisplacementRank(ints(n, 2), ints(2, n))
+    )
+    op = whole[[5, 900, 77]] if side == "rows" else whole[:, [5, 900, 77]]
+    with Largest() as seen:
+        simple = op.simplify()
+    assert seen.numel <= n * n // 8  # the spectra of both generators beside the three vectors
+    torch.testing.assert_close(simple.to_dense(), op.to_dense())

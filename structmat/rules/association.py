@@ -170,13 +170,14 @@ def _times(a: Part, b: Part) -> Part:
         case Tensor(), Tensor():
             return _values_times_values(a, b)
         case LinearOperator(), Tensor():
-            return _plain(a @ _matrix(b))
+            return _plain(a @ _matrix(b)) if _is_plain(b) else _times(a, _leaf(b))
         case Tensor(), LinearOperator():
-            return _plain(_matrix(a) @ b)
+            return _plain(_matrix(a) @ b) if _is_plain(a) else _times(_leaf(a), b)
         case LinearOperator(), LinearOperator():
+            (m, n), dtype = (a.shape[0], b.shape[1]), strong(a, b)
             device = next((op.device for op in (a, b) if op.strong_dtype), a.device)
-            eye = torch.eye(b.shape[1], dtype=strong(a, b), device=device)
-            return _plain(a @ (b @ eye))
+            eye = torch.eye(min(m, n), dtype=dtype, device=device)
+            return _plain((eye @ a) @ b if m < n else a @ (b @ eye))
     raise TypeError(f"no product of {type(a).__name__} and {type(b).__name__}")
 
 
@@ -187,6 +188,11 @@ def _values_times_values(v: Tensor, w: Tensor) -> Tensor:
         new = None if turned is None else turned.transpose(-3, -2)
     if new is not None:
         return new
+    # a dense matrix times a factor stays as small as it is: the factor acts on its rows or columns
+    if _is_plain(v) and not _is_plain(w):
+        return _plain(_matrix(v) @ _leaf(w))
+    if _is_plain(w) and not _is_plain(v):
+        return _plain(_leaf(v) @ _matrix(w))
     grid = gcd(v.shape[-4], w.shape[-4]), gcd(v.shape[-1], w.shape[-1])
     v, w = promoted(_coarser(v, *grid), _coarser(w, *grid))
     return torch.einsum("...aijd,...ajkd->...aikd", v, w)
@@ -207,6 +213,11 @@ def _coarser(v: Tensor, a: int, d: int) -> Tensor:
 
 def _matrix(v: Tensor) -> Tensor:
     return _coarser(v, 1, 1)[..., 0, :, :, 0]
+
+
+def _is_plain(v: Tensor) -> bool:
+    """Whether v are the values of a dense matrix."""
+    return v.shape[-4] == v.shape[-1] == 1
 
 
 def _plain(w: Tensor) -> Tensor:
@@ -243,6 +254,8 @@ def _work(atoms: Sequence[Atom], i: int, s: int, j: int, cells: int) -> int:
     rows, cols = atoms[i].sides[0], atoms[j - 1].sides[1]
     left = s == i + 1 and isinstance(atoms[i].part, LinearOperator)
     right = j == s + 1 and isinstance(atoms[s].part, LinearOperator)
+    if left and right:
+        return min(rows, cols) * (atoms[i].flops + atoms[s].flops)
     if left or right:
         return cols * atoms[i].flops * left + (cols if left else rows) * atoms[s].flops * right
     return 2 * rows * atoms[s].sides[0] * cols // cells
