@@ -536,6 +536,18 @@ def test_refuses_what_cannot_be() -> None:
         sm.displacement_rank(W, (2, 1))
 
 
+def test_deep_expressions_are_asked_once() -> None:
+    """Answers in a time that does not double at every level: this would not end otherwise."""
+    w = sm.Dense(r(4, 4))
+    deep: sm.LinearOperator = w
+    for _ in range(25):
+        deep = 0.5 * (deep.T + w.T @ w) @ sm.Identity(4)
+    questions = (sm.is_symmetric, sm.is_hermitian, sm.is_psd, sm.is_unitary, sm.is_real)
+    assert [ask(deep) for ask in questions] == [None, None, None, None, True]
+    assert sm.is_psd(deep @ deep.T) is True
+    assert sm.is_triangular(deep) is None
+
+
 def test_numbers_are_not_looked_at() -> None:
     """Answers on the meta device, where there are none, and inside vmap."""
     op = (V.T @ V + sm.Identity(4)).to("meta")

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from structmat.linalg.inverse import Inverse
 from structmat.properties.band import Band, band, bandwidth
 from structmat.properties.canonical import Canon, node_form
-from structmat.properties.definite import is_psd, psd
+from structmat.properties.definite import psd, surely_psd
 from structmat.properties.displacement import displacement, displacement_rank
 from structmat.properties.unitary import scale, unitary_scale
 
@@ -30,7 +30,7 @@ def _(op: Inverse) -> Band:
 
 @psd.register(Inverse)
 def _(op: Inverse) -> bool | None:
-    return is_psd(op.children[0])
+    return surely_psd(op.children[0])
 
 
 @scale.register(Inverse)

@@ -7,8 +7,8 @@ neighbouring square diagonal matrices:
 
     (A + B)^T = A^T + B^T,  (A B)^T = B^T A^T,  (A (x) B)^T = A^T (x) B^T,  D E = E D
 
-so that ``form(A, transposed=True) == form(A)`` finds A + A^T, B^T D B, (B (x) B^T)(B^T (x) B), and
-sums, scalings and direct sums of symmetric matrices. A tensor is known by its place in memory
+so that ``canon.form(A, t=True) == canon.form(A)`` finds A + A^T, B^T D B, (B (x) B^T)(B^T (x) B),
+and sums, scalings and direct sums of symmetric matrices. A tensor is known by its place in memory
 (storage, offset, strides), never by its numbers: views of one place are one tensor.
 """
 
@@ -32,7 +32,7 @@ from structmat.properties.band import bandwidth
 from structmat.properties.leaves import hermitian_leaf, real_leaf, symmetric_leaf
 from structmat.properties.place import place, stored
 
-__all__ = ["Atom", "Canon", "Factors", "form", "node_form"]
+__all__ = ["Atom", "Canon", "Factors", "node_form"]
 
 Key = Hashable
 VIEWED = (BlockDiagonal, Companion, Convolution, Dense, Diagonal, KroneckerSparse)
@@ -63,29 +63,36 @@ class Factors:
     atoms: list[Atom] = field(default_factory=list)
 
 
-def form(op: LinearOperator, t: bool = False, c: bool = False) -> Key:
-    """The canonical form of ``op``, of its transpose (t), of its conjugate (c).
-
-    Args:
-        op: the expression.
-        t: of the transpose.
-        c: of the conjugate.
-    """
-    return Canon().form(op, t, c)
-
-
 class Canon:
-    """Forms that may be compared with each other: temporary tensors live as long as this."""
+    """Forms that may be compared with each other: temporary tensors live as long as this.
+
+    A form is a number that stands for a node and the forms of its parts, so that it costs the same
+    to compare for small and for large expressions.
+    """
 
     def __init__(self) -> None:
         self.kept: list[object] = []
+        self.names: dict[Key, int] = {}
+        self.known: dict[tuple[int, bool, bool], int] = {}
 
-    def form(self, op: LinearOperator, t: bool = False, c: bool = False) -> Key:
-        """See :func:`form`."""
-        op, t, c = self.reduced(op, t, c)
-        if isinstance(op, Transpose):
-            return self.form(op.children[0], not t, c)
-        return node_form(op, self, t, c)
+    def form(self, op: LinearOperator, t: bool = False, c: bool = False) -> int:
+        """The canonical form of ``op``, of its transpose (t), of its conjugate (c).
+
+        Args:
+            op: the expression.
+            t: of the transpose.
+            c: of the conjugate.
+        """
+        asked = id(op), t, c
+        if asked not in self.known:
+            self.kept.append(op)  # its id must not be used again
+            op, t, c = self.reduced(op, t, c)
+            if isinstance(op, Transpose):
+                self.known[asked] = self.form(op.children[0], not t, c)
+            else:
+                key = node_form(op, self, t, c)
+                self.known[asked] = self.names.setdefault(key, len(self.names))
+        return self.known[asked]
 
     def equal(self, a: Atom, b: Atom) -> bool:
         """Whether two factors are equal for certain."""

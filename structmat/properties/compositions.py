@@ -24,7 +24,7 @@ from structmat.leaves.statespace import StateSpace
 from structmat.operator import LinearOperator
 from structmat.properties.band import Band, band, bandwidth, kronecker_band
 from structmat.properties.canonical import Canon, node_form
-from structmat.properties.definite import is_psd, psd
+from structmat.properties.definite import psd, surely_psd
 from structmat.properties.displacement import displacement
 from structmat.properties.leaves import real_leaf, symmetric_leaf
 from structmat.properties.rank import rank, rank_bound
@@ -86,7 +86,7 @@ def _(op: KroneckerSum) -> Band:
 
 @psd.register(KroneckerSum)
 def _(op: KroneckerSum) -> bool | None:
-    return True if all(map(is_psd, op.children)) else None
+    return True if all(map(surely_psd, op.children)) else None
 
 
 # elementwise products ----------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def _(op: Elementwise) -> int:
 
 @psd.register(Elementwise)
 def _(op: Elementwise) -> bool | None:
-    return True if all(map(is_psd, op.children)) else None
+    return True if all(map(surely_psd, op.children)) else None
 
 
 # selections --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from structmat.properties.canonical import Atom, Canon, Factors
 from structmat.properties.symmetry import is_hermitian
 from structmat.properties.unitary import unitary_scale
 
-__all__ = ["is_psd", "psd"]
+__all__ = ["is_psd", "psd", "surely_psd"]
 
 
 def is_psd(op: LinearOperator) -> bool | None:
@@ -40,15 +40,20 @@ def is_psd(op: LinearOperator) -> bool | None:
         (True, True, False)
     """
     op._require_numbers()
+    if (known := surely_psd(op)) is not None:
+        return known
+    no = (unitary_scale(op) and is_diagonal(op) is False) or is_hermitian(op) is False
+    return False if no else None
+
+
+def surely_psd(op: LinearOperator) -> bool | None:
+    """:func:`is_psd` without a search for reasons against it: what the rules ask of parts."""
     m, n = op.shape
     if m != n or m == 0 or "psd" in op.assumed:
         return m == n
     if (known := psd(op)) is not None:
         return known
-    if _square(op):
-        return True
-    no = (unitary_scale(op) and is_diagonal(op) is False) or is_hermitian(op) is False
-    return False if no else None
+    return True if _square(op) else None
 
 
 @singledispatch
@@ -65,20 +70,19 @@ def _(op: LinearOperator) -> bool | None:
 
 @psd.register
 def _(op: Transpose) -> bool | None:
-    return is_psd(op.children[0])
+    return surely_psd(op.children[0])
 
 
 @psd.register
 def _(op: Scaled) -> bool | None:
-    if op.tensors or not _non_negative(op.alpha):
-        return None
-    return True if op.alpha == 0 or is_psd(op.children[0]) else None
+    # other scalars are seen with those of the factors, once: asking twice doubles at every level
+    return True if not op.tensors and op.alpha == 0 else None
 
 
 @psd.register(Sum)
 @psd.register(Kronecker)
 def _(op: LinearOperator) -> bool | None:
-    return True if all(map(is_psd, op.children)) else None
+    return True if all(map(surely_psd, op.children)) else None
 
 
 @psd.register
@@ -105,7 +109,7 @@ def _square(op: LinearOperator) -> bool:
         atoms = atoms[1:-1]
     # square diagonal matrices commute, and a product of commuting semidefinite ones is one
     commute = len(atoms) <= 1 or all(is_diagonal(a.op) for a in atoms)
-    return commute and all(is_psd(a.op) for a in atoms)
+    return commute and all(surely_psd(a.op) for a in atoms)
 
 
 def _paired(canon: Canon, op: LinearOperator, found: Factors) -> bool:

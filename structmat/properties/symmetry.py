@@ -38,6 +38,10 @@ def is_symmetric(op: LinearOperator) -> bool | None:
         (True, None, False)
     """
     op._require_numbers()
+    return _symmetric(op, Canon())
+
+
+def _symmetric(op: LinearOperator, canon: Canon) -> bool | None:
     m, n = op.shape
     if m != n or m <= 1 or op.assumed & {"symmetric", "diagonal"}:
         return m == n
@@ -45,9 +49,9 @@ def is_symmetric(op: LinearOperator) -> bool | None:
         return True
     if (known := symmetric_leaf(op)) is not None:
         return known
-    if bandwidth(op) == (0, 0) or _unchanged(op, t=True):
+    if bandwidth(op) == (0, 0) or canon.form(op, t=True) == canon.form(op):
         return True
-    return _below(op, is_symmetric)
+    return _below(op, lambda part: _symmetric(part, canon))
 
 
 def is_hermitian(op: LinearOperator) -> bool | None:
@@ -66,16 +70,20 @@ def is_hermitian(op: LinearOperator) -> bool | None:
         (True, None, False)
     """
     op._require_numbers()
+    return _hermitian(op, Canon())
+
+
+def _hermitian(op: LinearOperator, canon: Canon) -> bool | None:
     m, n = op.shape
     if m != n or m == 0 or "hermitian" in op.assumed:
         return m == n
     if (known := hermitian_leaf(op)) is not None:
         return known
-    if is_real(op):
-        return is_symmetric(op)
-    if _unchanged(op, t=True, c=True):
+    if _real(op, canon):
+        return _symmetric(op, canon)
+    if canon.form(op, t=True, c=True) == canon.form(op):
         return True
-    return _below(op, is_hermitian)
+    return _below(op, lambda part: _hermitian(part, canon))
 
 
 def is_real(op: LinearOperator) -> bool | None:
@@ -94,18 +102,17 @@ def is_real(op: LinearOperator) -> bool | None:
         (True, None, False)
     """
     op._require_numbers()
+    return _real(op, Canon())
+
+
+def _real(op: LinearOperator, canon: Canon) -> bool | None:
     if 0 in op.shape or "real" in op.assumed:
         return True
     if (known := real_leaf(op)) is not None:
         return known
-    if _unchanged(op, c=True):
+    if canon.form(op, c=True) == canon.form(op):
         return True
-    return _below(op, is_real)
-
-
-def _unchanged(op: LinearOperator, t: bool = False, c: bool = False) -> bool:
-    canon = Canon()
-    return canon.form(op, t, c) == canon.form(op)
+    return _below(op, lambda part: _real(part, canon))
 
 
 def _below(op: LinearOperator, question: Question) -> bool | None:
