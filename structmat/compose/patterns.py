@@ -4,6 +4,7 @@
     Sparse, BlockSparse, ... o A the pattern, with the entries of A read at its positions
     (U V) o (X Y)                (U . X)(V . Y), rank r s: columns of U times columns of X
     Toeplitz o Toeplitz, ...     entry by entry on the diagonals; circulants multiply their f
+    Convolution o Convolution    of one kind and size: entry by entry on the kernel
     (A (x) B) o (C (x) D)        (A o C) (x) (B o D), with equal partitions
     alpha A o B, sums, blocks    alpha (A o B), term by term, block by block
     (D A) o B, (P A) o B         D (A o B) for a diagonal, P (A o P^T B) for a permutation
@@ -35,6 +36,7 @@ from structmat.compose.selection import Selection
 from structmat.compose.straight import straight
 from structmat.gather import Gather
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
+from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.permutation import Permutation
@@ -161,6 +163,13 @@ def _wider(s: Dtype, t: Dtype) -> Dtype:
     return (s or t) if s is None or t is None else torch.promote_types(s, t)
 
 
+def _one_kernel(a: Convolution, b: Convolution) -> bool:
+    """Whether each entry of A and B is one entry of kernels of one shape: no kernel wraps."""
+    sizes = [x.kernel.shape[-len(x.n) :] for x in (a, b)]
+    wraps = a.mode == "circular" and any(s > n for s, n in zip(sizes[0], a.n, strict=True))
+    return a.static == b.static and sizes[0] == sizes[1] and not wraps
+
+
 def _times(a: Tensor, b: Tensor) -> Tensor:
     dtype = torch.promote_types(a.dtype, b.dtype)
     return a.to(dtype) * b.to(dtype)
@@ -181,6 +190,8 @@ def _one_kind(a: LinearOperator, b: LinearOperator, dtype: Dtype) -> LinearOpera
             if all(isinstance(x, Toeplitz) and "r" not in x.tensors for x in (a, b)):
                 return Toeplitz(_times(a.c, b.c))
             return Toeplitz(_times(a.c, b.c), _times(a.row, b.row))
+        case Convolution(), Convolution() if _one_kernel(a, b):
+            return a._replace({"kernel": _times(a.kernel, b.kernel)}, (), a.static)
         case Hankel(), Hankel():
             h, m = _times(a._antidiagonals(), b._antidiagonals()), a.shape[0]
             return Hankel(h[..., :m], h[..., m - 1 :])

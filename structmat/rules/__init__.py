@@ -21,6 +21,7 @@ from structmat.rules import (  # isort: skip
     slices as slices,
     elementwise as elementwise,
     toeplitz as toeplitz,
+    convolutions as convolutions,
     displacement as displacement,
     transforms as transforms,
     inverses as inverses,

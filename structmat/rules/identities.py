@@ -72,6 +72,18 @@ def times_identity(a: LinearOperator, eye: Identity) -> LinearOperator | None:
 
 
 @rule(
+    Product,
+    example=lambda g: Product(
+        ex.dense(g, 2, 3), Identity(3), Identity(3, torch.complex128), ex.dense(g, 3, 3) * 1j
+    ),
+)
+def identity_among_factors(op: Product) -> LinearOperator | None:
+    """A I B = A B, where a factor that is not beside I has its dtype."""
+    kept = [c for c in op.children if not isinstance(c, Identity)]
+    return Product(*kept) if 0 < len(kept) < len(op.children) else None
+
+
+@rule(
     Zero,
     LinearOperator,
     inside=Product,

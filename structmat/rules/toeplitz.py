@@ -14,7 +14,6 @@ from torch import Tensor
 
 from structmat.compose import Product, Scaled, Sum
 from structmat.index import AffineMap
-from structmat.leaves.convolution import Convolution
 from structmat.leaves.diagonal import Identity
 from structmat.leaves.permutation import Permutation, cyclic_shift, reversal
 from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz, join
@@ -81,20 +80,6 @@ def hankel_plus_hankel(a: Hankel, b: Hankel) -> LinearOperator:
     if all("r" not in x.tensors for x in (a, b)):
         return Hankel(add(a.c, b.c))
     return Hankel(add(a.c, b.c), add(a.row, b.row))
-
-
-@rule(
-    Convolution,
-    Convolution,
-    inside=Sum,
-    example=lambda g: Convolution(ex.ints(g, 2), 4) + Convolution(ex.ints(g, 2), 4),
-)
-def convolution_plus_convolution(a: Convolution, b: Convolution) -> LinearOperator | None:
-    """Convolutions of one kind add: their kernels do."""
-    sizes = [x.kernel.shape[-len(x.n) :] for x in (a, b)]
-    if a.static != b.static or sizes[0] != sizes[1]:
-        return None
-    return a._replace({"kernel": add(a.kernel, b.kernel)}, (), a.static)
 
 
 def _raised(c: Tensor, alpha: Any) -> Tensor:
