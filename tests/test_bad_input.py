@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import structmat as sm
+from structmat.interop import safetensors
 
 o = torch.ones
 whole = torch.ones(3, dtype=torch.int64)
@@ -186,6 +187,203 @@ CASES: dict[str, Case] = {
     "eigenvalues": (lambda: sm.eigvals(sm.Zero(2, 3)), ValueError, "needs a square operator"),
     "norm": (lambda: sm.norm(sm.Identity(3), ord=7), ValueError, "ord 7 is none of 'fro', 1, inf"),
     "trace of a tensor": (lambda: sm.trace(o(2, 2)), TypeError, "take torch.linalg for a tensor"),  # type: ignore[call-overload]
+    # linear systems
+    "rows of b": (lambda: sm.solve(sm.Identity(3), o(2)), ValueError, "3 rows, b has shape .2,."),
+    "integer b": (lambda: sm.solve(sm.Identity(3), whole), TypeError, "solve: b is torch.int64"),
+    "batch of b": (
+        lambda: sm.solve(sm.Dense(o(2, 3, 3)), o(5, 3, 1)),
+        ValueError,
+        r"batch \(2,\) of Dense\(3x3\) does not broadcast",
+    ),
+    "method": (
+        lambda: sm.solve(sm.Identity(3), o(3), "qr"),
+        ValueError,
+        "'qr' does not serve Identity.3.; these do: identity, dense",
+    ),
+    "b of NaN": (lambda: sm.solve(sm.Identity(4), nan), ValueError, "b of shape .4, 4. holds NaN"),
+    "A of NaN": (
+        lambda: sm.solve(sm.Dense(nan), o(4)),
+        ValueError,
+        "solve: Dense.4x4. .*holds NaN",
+    ),
+    "A of NaN inside": (
+        lambda: sm.inv(sm.kron_sum(sm.Dense(nan), sm.Identity(2))) @ o(8),
+        ValueError,
+        "Dense.4x4. of shape .4, 4. holds NaN",
+    ),
+    "tolerance": (
+        lambda: sm.solve(sm.Dense(o(3, 3)), o(3), "gmres", tol=-1),
+        ValueError,
+        "tol = -1 must be a number from 0",
+    ),
+    "iterations": (
+        lambda: sm.solve(sm.Dense(o(3, 3)), o(3), "gmres", maxiter=0),
+        ValueError,
+        "maxiter = 0 must be a positive integer",
+    ),
+    "b elsewhere": (
+        lambda: sm.solve(sm.Dense(o(3, 3)), o(3, device="meta")),
+        ValueError,
+        "Dense.3x3. is on cpu, b on meta; move one",
+    ),
+    "inverse of a rectangle": (lambda: sm.inv(sm.Zero(2, 3)), ValueError, "not square; sm.pinv"),
+    "negative power": (lambda: sm.Zero(2, 3) ** -1, ValueError, "needs a square operator"),
+    "pseudoinverse of NaN": (lambda: sm.pinv(sm.Dense(nan)), ValueError, "pinv: Dense.*holds NaN"),
+    # spectra
+    "eigenvalues of NaN": (lambda: sm.eigvals(sm.Dense(nan)), ValueError, "eigvals: Dense.*NaN"),
+    "eigvalsh of NaN": (lambda: sm.eigvalsh(sm.Dense(nan)), ValueError, "eigvalsh: Dense.*NaN"),
+    "singular values of NaN": (lambda: sm.svdvals(sm.Dense(nan)), ValueError, "svdvals: .*NaN"),
+    "condition of NaN": (lambda: sm.cond(sm.Dense(nan)), ValueError, "cond: Dense.4x4. .*NaN"),
+    "condition of a tensor": (lambda: sm.cond(o(2, 2)), TypeError, "wrap it: sm.Dense"),  # type: ignore[call-overload]
+    "exponential": (lambda: sm.expm(sm.Zero(2, 3)), ValueError, "expm: .* needs a square operator"),
+    "several times": (
+        lambda: sm.expm_multiply(sm.Identity(3), o(3), o(2)),
+        ValueError,
+        "t has shape .2,., needs a number",
+    ),
+    "infinite time": (
+        lambda: sm.expm_multiply(sm.Identity(3), o(3), float("inf")),
+        ValueError,
+        "t = inf is no finite number",
+    ),
+    "time as text": (
+        lambda: sm.expm_multiply(sm.Identity(3), o(3), "1"),
+        TypeError,
+        "t is str, needs a number",
+    ),
+    "negative norm": (
+        lambda: sm.expm_multiply(sm.Toeplitz(o(3)), o(3), bound=-1.0),
+        ValueError,
+        "bound = -1.0 is no norm",
+    ),
+    "half an offset": (lambda: sm.diagonal(sm.Identity(3), 0.5), TypeError, "offset is float"),  # type: ignore[call-overload]
+    "offset": (lambda: sm.diagonal(sm.Identity(3), 7), ValueError, "offsets from -3 to 3 exist"),
+    "samples": (
+        lambda: sm.trace(sm.Identity(3), method="hutchinson", samples=0),
+        ValueError,
+        "0 samples give no standard error",
+    ),
+    # properties
+    **{
+        f"{question.__name__} of a tensor": (
+            lambda question=question: question(o(2, 2)),
+            TypeError,
+            f"{question.__name__}: Tensor is not an operator; wrap it",
+        )
+        for question in (
+            *(sm.is_symmetric, sm.is_hermitian, sm.is_psd, sm.is_unitary, sm.is_triangular),
+            *(sm.is_real, sm.bandwidth, sm.displacement_rank, sm.rank_bound, sm.assume),
+        )
+    },
+    "impossible": (
+        lambda: sm.assume(sm.Zero(2, 3), psd=True),
+        ValueError,
+        "Zero.2x3. of shape .2, 3. cannot be psd",
+    ),
+    "side": (lambda: sm.is_triangular(sm.Identity(2), "left"), ValueError, "'left' is none of"),  # type: ignore[arg-type]
+    # blocks, slices
+    "heights": (
+        lambda: sm.block([[sm.Identity(2), sm.Identity(3)]]),
+        ValueError,
+        r"block \(0, 1\), Identity\(3\) of shape \(3, 3\), needs 2 rows",
+    ),
+    "rows of blocks": (
+        lambda: sm.block([[sm.Identity(2), 0], [sm.Identity(2)]]),
+        ValueError,
+        "row 0 has 2 blocks, row 1 has 1",
+    ),
+    "no rows of blocks": (lambda: sm.block([]), ValueError, "at least one block"),
+    "unknown zero": (lambda: sm.block([[0]]), ValueError, r"zero block \(0, 0\) is unknown"),
+    "row": (lambda: sm.Identity(3)[5], IndexError, "has no row 5; rows are 0 to 2"),
+    "index of text": (lambda: sm.Identity(3)["a"], TypeError, "str is no index"),
+    "three indices": (lambda: sm.Identity(3)[0, 0, 0], IndexError, "has rows and columns"),
+    "mask of rows": (
+        lambda: sm.Identity(3)[torch.tensor([True, False])],
+        IndexError,
+        "a mask of shape .2,. does not fit 3 rows",
+    ),
+    "shapes of an elementwise product": (
+        lambda: sm.elementwise(sm.Identity(2), sm.Identity(3)),
+        ValueError,
+        "differ in shape",
+    ),
+    "rectangles in a Kronecker sum": (
+        lambda: sm.kron_sum(sm.Zero(2, 3), sm.Identity(2)),
+        ValueError,
+        "Zero.2x3. of shape .2, 3. is not square",
+    ),
+    "states": (
+        lambda: sm.StateSpace(o(2), o(2), o(3), None, 5),
+        ValueError,
+        "C has shape .3,., needs",
+    ),
+    "through a state space": (
+        lambda: sm.StateSpace(o(2), o(2), o(2), "x", 5),  # type: ignore[arg-type]
+        TypeError,
+        "StateSpace: D: str is no array of numbers",
+    ),
+    # symbols
+    "unknown symbol": (
+        lambda: sm.Identity(sm.dim("n")).bind(k=3),
+        ValueError,
+        "'k' is no symbol of Identity.n.; it has: n",
+    ),
+    "symbol below zero": (lambda: sm.Identity(sm.dim("n")).bind(n=-3), ValueError, "n = -3 must"),
+    "numbers of a symbol": (lambda: sm.Identity(sm.dim("n"))(o(3)), TypeError, "A.bind.n=...."),
+    "layer of symbols": (
+        lambda: sm.nn.StructuredLinear(sm.Identity(sm.dim("n"))),
+        TypeError,
+        "A.bind.n=....",
+    ),
+    "bias": (
+        lambda: sm.nn.StructuredLinear(sm.Identity(3), bias=o(3)),  # type: ignore[arg-type]
+        TypeError,
+        "bias is Tensor, needs True or False",
+    ),
+    "batch in a layer": (
+        lambda: sm.nn.StructuredLinear(sm.Dense(o(2, 3, 3))),
+        ValueError,
+        "a layer holds one operator",
+    ),
+    # other libraries
+    "layout of Monarch": (
+        lambda: sm.interop.from_blockdiag_butterfly(o(2, 3, 4), o(5, 6, 7)),
+        ValueError,
+        "left has .* = 35 inner features, right has .* = 6",
+    ),
+    "layout of a twiddle": (
+        lambda: sm.interop.from_torch_butterfly(o(1, 1, 2, 4, 2, 2)),
+        ValueError,
+        "twiddle has shape .1, 1, 2, 4, 2, 2., needs",
+    ),
+    "no chain": (
+        lambda: sm.interop.from_lazylinop(sm.Identity(2)),
+        TypeError,
+        "Identity has no Kronecker-sparse factors",
+    ),
+    "no Faust": (lambda: sm.interop.from_faust([]), TypeError, "list is no Faust"),
+    "tensor for CoLA": (lambda: sm.interop.to_cola(o(2, 2)), TypeError, "to_cola: Tensor is not"),  # type: ignore[arg-type]
+    "no sparse tensor": (
+        lambda: sm.interop.from_torch_sparse(o(3, 3)),
+        TypeError,
+        "Tensor is no sparse tensor",
+    ),
+    "file of an operator": (
+        lambda: safetensors.save("a.safetensors", sm.Identity(2)),  # type: ignore[arg-type]
+        TypeError,
+        "Identity is no mapping of names",
+    ),
+    # devices
+    "x elsewhere": (
+        lambda: sm.Dense(o(2, 2))(o(2, device="meta")),
+        ValueError,
+        r"is on cpu, x is on meta; move one of them: A.to\('meta'\)",
+    ),
+    "operators elsewhere": (
+        lambda: sm.trace(sm.Dense(o(2, 2, device="meta")) + sm.Dense(o(2, 2))),
+        ValueError,
+        "on meta and Dense.2x2. on cpu cannot act together",
+    ),
 }
 
 

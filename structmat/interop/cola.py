@@ -117,6 +117,8 @@ def to_cola(A: LinearOperator) -> Any:
         MissingExtra: CoLA is not installed.
         ValueError: A is a batch of operators.
     """
+    if not isinstance(A, LinearOperator):
+        raise TypeError(f"to_cola: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
     cola: Any = require("cola", "interop")
     if A.batch_shape:
         raise ValueError(

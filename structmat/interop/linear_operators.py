@@ -105,6 +105,10 @@ def to_linear_operator(A: LinearOperator) -> Any:
     Raises:
         MissingExtra: linear_operator is not installed.
     """
+    if not isinstance(A, LinearOperator):
+        raise TypeError(
+            f"to_linear_operator: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)"
+        )
     lo: Any = require("linear_operator", "interop")
     return _wrapper(lo.LinearOperator)(A)
 

@@ -72,6 +72,11 @@ def save(path: str | os.PathLike[str], mapping: Mapping[str, LinearOperator | Te
         >>> torch.equal(B.to_dense(), A.to_dense())
         True
     """
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            f"save: {type(mapping).__name__} is no mapping of names to operators and tensors; "
+            "for one operator: save(path, {'A': A})"
+        )
     save_file = require("safetensors.torch").save_file
     entries: dict[str, dict[str, Any]] = {}
     named: dict[str, Tensor] = {}
@@ -216,7 +221,7 @@ def _rebuild(
     mine = {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
     try:
         return from_spec(entry["spec"], mine)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"load: {path}: cannot rebuild {name!r}: {error}") from error
 
 

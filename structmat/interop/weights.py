@@ -155,6 +155,11 @@ def from_faust(
     """
     from structmat.interop.scipy_operators import from_scipy
 
+    if not hasattr(op, "numfactors"):
+        raise TypeError(
+            f"from_faust: {type(op).__name__} is no Faust, it has no numfactors(); a list of "
+            "arrays (a, b, c, d) is for from_lazylinop"
+        )
     factors = [op.factors(i) for i in range(op.numfactors())]
     if patterns is None:
         parts = [from_scipy(f) for f in factors]

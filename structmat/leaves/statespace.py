@@ -103,7 +103,8 @@ class StateSpace(LinearOperator):
             kind = "diagonal" if (not square if diagonal is None else diagonal) else "dense"
         if D is not None:
             B = tensors["B"]
-            D = D if isinstance(D, Tensor) else torch.tensor(D, dtype=B.dtype, device=B.device)
+            if not isinstance(D, Tensor):
+                D = as_tensor(D, "StateSpace: D", allow_integer=True).to(B)
             tensors["D"] = as_tensor(D, "StateSpace: D")
         size = _size(length, "StateSpace: length")
         self._init(tensors, static={"kind": kind, "length": size, "transposed": False})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from numbers import Number
 from typing import Any, Literal, overload
 
 import torch
@@ -107,6 +108,8 @@ def expm_multiply(
         )
     scaled = A if not isinstance(t, Tensor) and t == 1 else Scaled(_time(t, A), A)
     rows = x.unsqueeze(-2) if x.ndim == 1 else x.mT
+    if bound is not None and not 0 <= bound < math.inf:
+        raise ValueError(f"expm_multiply: bound = {bound} is no norm, which is a number from 0")
     # numbers of an operator without a dtype are those of x
     to = like(scaled)
     if scaled.strong_dtype is None:
@@ -125,6 +128,8 @@ def expm_multiply(
 def _time(t: Any, op: LinearOperator) -> Any:
     if isinstance(t, Tensor) and not (t.is_floating_point() or t.is_complex()):
         return float(t)
+    if not isinstance(t, Tensor | Number):
+        raise TypeError(f"expm_multiply: t is {type(t).__name__}, needs a number")
     if not isinstance(t, Tensor) and not (isinstance(t, complex) or math.isfinite(t)):
         raise ValueError(f"expm_multiply: t = {t} is no finite number")
     return t

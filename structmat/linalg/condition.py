@@ -17,6 +17,7 @@ from torch import Tensor
 
 from structmat.compose import Kronecker, Scaled, Transpose
 from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
+from structmat.linalg.implicit import need_finite
 from structmat.linalg.inverse import Inverse
 from structmat.linalg.plan import structured
 from structmat.linalg.singular import largest, svdvals_found, svdvals_of
@@ -53,6 +54,7 @@ def cond(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[T
     if not isinstance(A, LinearOperator):
         not_an_operator("cond", A)
     A._require_numbers()
+    need_finite("cond", A)
     to = like(A)
     found = Answer(to.new_ones(()).abs(), "empty") if 0 in A.shape else cond_of(A, to)
     found = Answer(spread(found.value, A, 0), found.method)

@@ -64,6 +64,8 @@ def diagonal(
         not_an_operator("diagonal", A)
     A._require_numbers()
     m, n = A.shape
+    if not isinstance(offset, int):
+        raise TypeError(f"diagonal: offset is {type(offset).__name__}, needs an integer")
     if not -m <= offset <= n:
         raise ValueError(
             f"diagonal: offset {offset} lies outside {A._label()} of shape {A.shape}; "

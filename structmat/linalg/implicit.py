@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
 
-__all__ = ["adjoint", "implicitly", "plain"]
+__all__ = ["adjoint", "implicitly", "need_finite", "plain"]
 
 Solver = Callable[[LinearOperator, Tensor], Tensor]
 """(A, columns b (..., m, k)) to x (..., n, k)."""
@@ -38,6 +38,15 @@ def plain(*values: Tensor | LinearOperator) -> bool:
         t for v in values for t in (v._all_tensors() if isinstance(v, LinearOperator) else [v])
     ]
     return not any(torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_meta for t in tensors)
+
+
+def need_finite(function: str, op: LinearOperator) -> None:
+    """Raise on NaN and infinity, on which LAPACK crashes, where numbers may be looked at."""
+    if plain(op) and not all(bool(torch.isfinite(t).all()) for t in op._all_tensors()):
+        raise ValueError(
+            f"{function}: {op._label()} of shape {op.shape} holds NaN or infinity; torch.isfinite "
+            "finds where, A.named_tensors() are its numbers"
+        )
 
 
 def adjoint(op: LinearOperator) -> LinearOperator:

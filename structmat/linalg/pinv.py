@@ -21,6 +21,7 @@ from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Zero
 from structmat.leaves.toeplitz import Circulant
+from structmat.linalg.implicit import need_finite
 from structmat.linalg.inverse import Inverse, unitary_inverse
 from structmat.operator import LinearOperator
 from structmat.properties import is_unitary
@@ -59,6 +60,7 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
     if not isinstance(A, LinearOperator):
         raise TypeError(f"pinv: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
     A._require_numbers()
+    need_finite("pinv", A)
     if rcond is None:
         rcond = max(*A.shape, 1) * torch.finfo(A.dtype).eps
     if A.strong_dtype is not None:

@@ -29,6 +29,7 @@ from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, dense, like, name, not_an_operator, spread
 from structmat.linalg.arpack import check_k, scipy_operator, start_vector
 from structmat.linalg.diagonal import diagonal_of
+from structmat.linalg.implicit import need_finite
 from structmat.linalg.spectrum import eigvals_of
 from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spectrum
 from structmat.linalg.structure import diagonal_known, ends, is_normal, lengths, modulus, weighted
@@ -72,6 +73,7 @@ def svdvals(
     if not isinstance(A, LinearOperator):
         not_an_operator("svdvals", A)
     A._require_numbers()
+    need_finite("svdvals", A)
     if k is not None:
         found = largest(A, k)
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from structmat.linalg.choose import choose, choose_least
-from structmat.linalg.implicit import plain
+from structmat.linalg.implicit import need_finite, plain
 from structmat.linalg.iterative import LEAST, Run, iterate
 from structmat.linalg.plan import Plan, solved, wide
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
@@ -58,7 +58,8 @@ def solve(
 
     Raises:
         TypeError: A is not an operator, or b is integer.
-        ValueError: b does not fit, or the method does not serve A.
+        ValueError: b does not fit, the method does not serve A, A or b holds NaN or infinity, tol
+            is negative or maxiter not positive.
         SingularError: A is singular.
 
     Warns:
@@ -74,6 +75,10 @@ def solve(
     if not isinstance(A, LinearOperator):
         raise TypeError(f"solve: {type(A).__name__} is not an operator; wrap it: sm.Dense(W)")
     A._require_numbers()
+    if tol is not None and not 0 <= tol < math.inf:
+        raise ValueError(f"solve: tol = {tol} must be a number from 0, a relative residual")
+    if maxiter is not None and (not isinstance(maxiter, int) or maxiter < 1):
+        raise ValueError(f"solve: maxiter = {maxiter} must be a positive integer")
     b = as_tensor(b, "solve: b", 1, allow_integer=True)
     _check_right_hand_side(A, b)
     vector = b.ndim == 1
@@ -83,6 +88,8 @@ def solve(
     check = check and plain(columns, A)
     if check and not bool(torch.isfinite(columns).all()):
         raise ValueError(f"solve: b of shape {tuple(b.shape)} holds NaN or infinity")
+    if check:
+        need_finite("solve", A)
     square = A.shape[0] == A.shape[1]
     how = (choose if square else choose_least)(A, method, columns.shape[-1])
     if isinstance(how, str):

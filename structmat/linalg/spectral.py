@@ -20,7 +20,7 @@ from torch import Tensor
 
 from structmat.compose import Kronecker, KroneckerSum, Scaled, Sum, Transpose
 from structmat.leaves.diagonal import Diagonal, Identity
-from structmat.linalg.implicit import implicitly, plain
+from structmat.linalg.implicit import implicitly, need_finite, plain
 from structmat.linalg.plan import Plan, cast, dense_fallback, structured
 from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
@@ -47,6 +47,7 @@ def _eigen(op: LinearOperator, dtype: torch.dtype) -> tuple[Tensor, Tensor | Non
     """(eigenvalues, V, V^-1); None for an identity V."""
     if isinstance(op, Diagonal):
         return op.d.to(dtype), None, None
+    need_finite("solve", op)
     dense = op._dense(dtype, op.device)
     if is_hermitian(op):
         values, vectors = torch.linalg.eigh(dense)

@@ -26,6 +26,7 @@ from structmat.linalg.answer import Answer, dense, like, name, need_square, not_
 from structmat.linalg.arpack import extreme
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
+from structmat.linalg.implicit import need_finite
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_triangular
@@ -122,6 +123,7 @@ def _check(function: str, A: LinearOperator) -> None:
     if not isinstance(A, LinearOperator):
         not_an_operator(function, A)
     need_square(function, A)
+    need_finite(function, A)
 
 
 def eigvals_found(op: LinearOperator, to: Tensor, hermitian: bool) -> Answer[Tensor]:

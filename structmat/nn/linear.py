@@ -45,6 +45,12 @@ class StructuredLinear(nn.Module):
                 f"StructuredLinear needs an operator, got {type(operator).__name__}; "
                 "wrap a matrix: sm.Dense(W)"
             )
+        operator._require_numbers()
+        if not isinstance(bias, bool):
+            raise TypeError(
+                f"StructuredLinear: bias is {type(bias).__name__}, needs True or False; numbers go "
+                "in afterwards, layer.bias.data.copy_(b)"
+            )
         if operator.batch_shape:
             raise ValueError(
                 f"StructuredLinear: {operator._label()} is a batch of shape {operator.batch_shape};"

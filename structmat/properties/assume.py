@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from structmat.operator import LinearOperator
 from structmat.properties.band import is_diagonal, is_triangular
 from structmat.properties.definite import is_psd
+from structmat.properties.logic import need_operator
 from structmat.properties.symmetry import is_hermitian, is_real, is_symmetric
 from structmat.properties.unitary import is_unitary
 
@@ -63,7 +64,7 @@ def assume(
         >>> sm.is_psd(A), sm.is_psd(B), sm.is_symmetric(B), sm.is_psd(sm.kron(B, B))
         (None, True, True, True)
     """
-    op._require_numbers()
+    need_operator("assume", op)
     if triangular not in ("lower", "upper", None):
         raise ValueError(f"assume: triangular {triangular!r} is none of 'lower', 'upper', None")
     asked = {

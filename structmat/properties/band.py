@@ -33,7 +33,7 @@ from structmat.leaves.toeplitz import Circulant
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
-from structmat.properties.logic import both, either, subspace
+from structmat.properties.logic import both, either, need_operator, subspace
 
 __all__ = ["band", "bandwidth", "is_diagonal", "is_triangular"]
 
@@ -57,7 +57,7 @@ def bandwidth(op: LinearOperator) -> tuple[int, int]:
         >>> sm.bandwidth(A), sm.bandwidth(A.T + sm.Diagonal(torch.ones(8)))
         ((2, 0), (0, 2))
     """
-    op._require_numbers()
+    need_operator("bandwidth", op)
     m, n = op.shape
     if m == 0 or n == 0:
         return 0, 0
@@ -88,7 +88,7 @@ def is_triangular(op: LinearOperator, side: Side | None = None) -> bool | None:
         >>> sm.is_triangular(L), sm.is_triangular(L.T, "upper"), sm.is_triangular(sm.reversal(2))
         (True, True, False)
     """
-    op._require_numbers()
+    need_operator("is_triangular", op)
     if side not in ("lower", "upper", None):
         raise ValueError(f"is_triangular: side {side!r} is none of 'lower', 'upper', None")
     if side is None:

@@ -17,6 +17,7 @@ from structmat.leaves.diagonal import Identity, Zero
 from structmat.operator import LinearOperator
 from structmat.properties.band import is_diagonal
 from structmat.properties.canonical import Atom, Canon, Factors
+from structmat.properties.logic import need_operator
 from structmat.properties.symmetry import is_hermitian
 from structmat.properties.unitary import unitary_scale
 
@@ -39,7 +40,7 @@ def is_psd(op: LinearOperator) -> bool | None:
         >>> sm.is_psd(A @ A.T + 0.1 * sm.Identity(3)), sm.is_psd(A @ D @ A.T), sm.is_psd(A)
         (True, True, False)
     """
-    op._require_numbers()
+    need_operator("is_psd", op)
     if (known := surely_psd(op)) is not None:
         return known
     no = (unitary_scale(op) and is_diagonal(op) is False) or is_hermitian(op) is False

@@ -27,6 +27,7 @@ from structmat.leaves.diagonal import Identity, Zero
 from structmat.leaves.permutation import Permutation
 from structmat.leaves.toeplitz import Circulant, Toeplitz
 from structmat.operator import LinearOperator
+from structmat.properties.logic import need_operator
 from structmat.properties.rank import rank_bound
 
 __all__ = ["displacement", "displacement_rank"]
@@ -55,7 +56,7 @@ def displacement_rank(op: LinearOperator, shifts: tuple[int, int] = (1, -1)) -> 
         >>> sm.displacement_rank(T), sm.displacement_rank(T @ T.T), sm.displacement_rank(sm.DFT(8))
         (2, 4, None)
     """
-    op._require_numbers()
+    need_operator("displacement_rank", op)
     f, g = shifts
     if f not in SHIFTS or g not in SHIFTS:
         raise ValueError(f"displacement_rank: shifts {shifts!r} must be 1 or -1 each")

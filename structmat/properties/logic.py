@@ -1,8 +1,17 @@
-"""Three-valued logic: True, False, and None for what is not known."""
+"""Three-valued logic: True, False, and None for what is not known; what may be asked."""
 
 from __future__ import annotations
 
-__all__ = ["both", "either", "subspace"]
+from structmat.operator import LinearOperator
+
+__all__ = ["both", "either", "need_operator", "subspace"]
+
+
+def need_operator(function: str, op: object) -> None:
+    """Raise where ``op`` is no operator, or has symbols for sizes."""
+    if not isinstance(op, LinearOperator):
+        raise TypeError(f"{function}: {type(op).__name__} is not an operator; wrap it: sm.Dense(W)")
+    op._require_numbers()
 
 
 def both(*values: bool | None) -> bool | None:

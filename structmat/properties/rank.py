@@ -14,6 +14,7 @@ from structmat.leaves.dense import LowRank
 from structmat.leaves.diagonal import Zero
 from structmat.leaves.monarch import Monarch
 from structmat.operator import LinearOperator
+from structmat.properties.logic import need_operator
 
 __all__ = ["rank", "rank_bound"]
 
@@ -33,7 +34,7 @@ def rank_bound(op: LinearOperator) -> int:
         >>> sm.rank_bound(A + A), sm.rank_bound(A @ sm.DFT(6)), sm.rank_bound(sm.kron(A, A))
         (4, 2, 4)
     """
-    op._require_numbers()
+    need_operator("rank_bound", op)
     return min(*op.shape, rank(op))
 
 

@@ -14,7 +14,7 @@ from structmat.operator import LinearOperator
 from structmat.properties.band import bandwidth
 from structmat.properties.canonical import Canon
 from structmat.properties.leaves import hermitian_leaf, real_leaf, symmetric_leaf
-from structmat.properties.logic import both, subspace
+from structmat.properties.logic import both, need_operator, subspace
 
 __all__ = ["is_hermitian", "is_real", "is_symmetric"]
 
@@ -37,7 +37,7 @@ def is_symmetric(op: LinearOperator) -> bool | None:
         >>> sm.is_symmetric(A + A.T), sm.is_symmetric(A), sm.is_symmetric(sm.cyclic_shift(3))
         (True, None, False)
     """
-    op._require_numbers()
+    need_operator("is_symmetric", op)
     return _symmetric(op, Canon())
 
 
@@ -69,7 +69,7 @@ def is_hermitian(op: LinearOperator) -> bool | None:
         >>> sm.is_hermitian(A @ A.H), sm.is_hermitian(A + A.T), sm.is_hermitian(sm.DFT(3))
         (True, None, False)
     """
-    op._require_numbers()
+    need_operator("is_hermitian", op)
     return _hermitian(op, Canon())
 
 
@@ -101,7 +101,7 @@ def is_real(op: LinearOperator) -> bool | None:
         >>> sm.is_real(A + A.conj()), sm.is_real(A), sm.is_real(sm.DFT(8))
         (True, None, False)
     """
-    op._require_numbers()
+    need_operator("is_real", op)
     return _real(op, Canon())
 
 

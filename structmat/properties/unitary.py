@@ -17,7 +17,7 @@ from structmat.leaves.permutation import Permutation
 from structmat.leaves.trigonometric import DST, Trigonometric
 from structmat.leaves.wavelet import Wavelet
 from structmat.operator import LinearOperator
-from structmat.properties.logic import both
+from structmat.properties.logic import both, need_operator
 from structmat.properties.rank import rank_bound
 
 __all__ = ["is_unitary", "scale", "unitary_scale"]
@@ -42,7 +42,7 @@ def is_unitary(op: LinearOperator) -> bool | None:
         >>> sm.is_unitary(sm.DFT(8, norm="ortho") @ sm.bit_reversal(8)), sm.is_unitary(sm.DFT(8))
         (True, False)
     """
-    op._require_numbers()
+    need_operator("is_unitary", op)
     m, n = op.shape
     if m != n or n == 0 or "unitary" in op.assumed:
         return m == n
