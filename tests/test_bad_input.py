@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import structmat as sm
 from structmat.interop import safetensors
 
 o = torch.ones
+TENSOR: Any = torch.ones(2, 2)
 whole = torch.ones(3, dtype=torch.int64)
 nan = torch.full((4, 4), float("nan"))
 
@@ -266,7 +269,7 @@ CASES: dict[str, Case] = {
     # properties
     **{
         f"{question.__name__} of a tensor": (
-            lambda question=question: question(o(2, 2)),
+            partial(question, TENSOR),
             TypeError,
             f"{question.__name__}: Tensor is not an operator; wrap it",
         )
@@ -318,7 +321,7 @@ CASES: dict[str, Case] = {
         "C has shape .3,., needs",
     ),
     "through a state space": (
-        lambda: sm.StateSpace(o(2), o(2), o(2), "x", 5),  # type: ignore[arg-type]
+        lambda: sm.StateSpace(o(2), o(2), o(2), "x", 5),
         TypeError,
         "StateSpace: D: str is no array of numbers",
     ),

@@ -122,36 +122,25 @@ class Convolution(LinearOperator):
         return _padded(w, axis, length).roll(-first, axis)
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        kernel = self.kernel.to(dtype)
-        lead = kernel.shape[: kernel.ndim - len(self.n)]
-        outs = self._outputs()
-        out = torch.zeros(*lead, *outs, *self.n, dtype=dtype, device=device)
-        for at in torch.cartesian_prod(*(torch.arange(s) for s in self._support)).reshape(
-            -1, len(self.n)
-        ):
-            out = out + kernel[(..., *at.tolist())].reshape(
-                *lead, *[1] * (2 * len(self.n))
-            ) * self._ones(at.tolist(), outs, dtype, device)
-        dense = out.reshape(*lead, math.prod(outs), math.prod(self.n))
-        return dense.mT if self.transposed else dense
-
-    def _ones(
-        self, at: list[int], outs: tuple[int, ...], dtype: torch.dtype, device: torch.device
-    ) -> Tensor:
-        """Where the kernel's entry ``at`` stands, shape outs + n."""
-        where: Tensor | None = None
+        kernel, outs = self.kernel.to(dtype), self._outputs()
         axes = len(self.n)
-        for axis, (a, n, m, s) in enumerate(zip(at, self.n, outs, self._support, strict=True)):
+        at: list[Tensor] = []
+        there = torch.ones((), dtype=torch.bool, device=device)
+        for axis, (m, n, s) in enumerate(zip(outs, self.n, self._support, strict=True)):
             i = torch.arange(m, device=device)[:, None]
-            j = torch.arange(n, device=device)
-            first = (s - 1) // 2 if self.mode == "same" else 0
-            hit = (i - j - a) % max(n, 1) == 0 if self.mode == "circular" else i + first - j == a
+            lag = i + ((s - 1) // 2 if self.mode == "same" else 0) - torch.arange(n, device=device)
+            if self.mode == "circular" and n:
+                kernel, s = _folded(kernel, axis - axes, n), n
+                lag = lag % n
             shape = [1] * (2 * axes)
             shape[axis], shape[axes + axis] = m, n
-            hit = hit.reshape(shape)
-            where = hit if where is None else where & hit
-        assert where is not None
-        return where.to(dtype)
+            lag = lag.reshape(shape)
+            at.append(lag.clamp(0, s - 1))
+            there = there & (lag >= 0) & (lag < s)
+        where: tuple[Any, ...] = (..., *at)
+        dense = kernel[where] * there
+        dense = dense.reshape(*dense.shape[: -2 * axes], math.prod(outs), math.prod(self.n))
+        return dense.mT if self.transposed else dense
 
     def _transpose(self) -> LinearOperator:
         static = {**self.static, "transposed": not self.transposed}
@@ -182,3 +171,11 @@ def _wrapped(w: Tensor, axis: int, n: int) -> Tensor:
     shape = list(w.shape)
     shape[axis] = length - (2 * n - 1)
     return torch.cat([w, w.new_zeros(shape), tail], axis)
+
+
+def _folded(kernel: Tensor, axis: int, n: int) -> Tensor:
+    """The kernel with what lies n, 2 n, ... further added to its first n entries."""
+    kernel = kernel.movedim(axis, -1)
+    kernel = F.pad(kernel, (0, -kernel.shape[-1] % n))
+    folded: Tensor = kernel.unflatten(-1, (-1, n)).sum(-2)
+    return folded.movedim(-1, axis)

@@ -9,11 +9,12 @@ multiplies by A; multiples of I in a sum are split off, exp(A + k I) = exp(k) ex
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from numbers import Number
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -130,7 +131,7 @@ def _time(t: Any, op: LinearOperator) -> Any:
         return float(t)
     if not isinstance(t, Tensor | Number):
         raise TypeError(f"expm_multiply: t is {type(t).__name__}, needs a number")
-    if not isinstance(t, Tensor) and not (isinstance(t, complex) or math.isfinite(t)):
+    if not isinstance(t, Tensor) and not cmath.isfinite(complex(cast(Any, t))):
         raise ValueError(f"expm_multiply: t = {t} is no finite number")
     return t
 
