@@ -346,7 +346,7 @@ def test_errors() -> None:
         (
             lambda: sm.solve(sm.Diagonal(torch.tensor([1.0, math.inf, math.nan])), torch.ones(3)),
             ValueError,
-            r"Diagonal\(3\) holds NaN or infinity",
+            r"Diagonal\(3\).*holds NaN or infinity",
         ),
         (
             lambda: sm.solve(a, torch.tensor([1.0, math.nan, 0])),
