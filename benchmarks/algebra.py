@@ -38,7 +38,6 @@ from _harness import (
     measure,
     relative_error,
     rotate,
-    table,
     wait_for_quiet,
     warm_up,
 )
@@ -333,7 +332,7 @@ CASES: dict[str, Case] = {
     "dst 2": Case(lambda: sm.DST(N), [scipy_rows("dst"), scipy_columns("dst")]),
     "hadamard": Case(
         lambda: sm.Hadamard(N),
-        [Peer("numpy", COLUMNS, numpy_hadamard, note="(H64 (x) H64) @ X by two products")],
+        [Peer("numpy", COLUMNS, numpy_hadamard, note="(H64 (x) H64) @ X, two products")],
     ),
     "haar": Case(
         lambda: sm.Haar(N),
@@ -554,28 +553,23 @@ def main(argv: list[str] | None = None) -> int:
     print(f"n = {N}, {args.batch} vectors; ratio: best peer / best of ours in the peer's layout")
     options = [f"--{k}={getattr(args, k)}" for k in ("seconds", "batch", "patience")]
     chosen = [c for c in CASES if not args.only or any(o in c for o in args.only)]
-    rows, notes = [], []
+    print(LINE.format("structure", "layout", "way", "time", "ratio", "error", "quiet"))
     for name in chosen:
         found: list[list[Any]] = []
         for who in range(-1, len(CASES[name].peers)):
             wait_for_quiet(args.wait)
             result = run(name, who, options)
             if isinstance(result, str):
-                notes.append(f"skipped: {name}: {'structmat' if who < 0 else who}: {result}")
+                label = "structmat" if who < 0 else CASES[name].peers[who].package
+                print(f"skipped: {name}: {label}: {result}")
             else:
                 found += result
         for layout in (ROWS, COLUMNS):
-            mine = [f for f in found if f[0] in OURS and f[1] == layout]
-            if not mine:
-                continue
-            best = min(f[2] for f in mine)
+            best = min((f[2] for f in found if f[0] in OURS and f[1] == layout), default=0.0)
             for way, _, took, error, quiet in (f for f in found if f[1] == layout):
                 ratio = "" if way in OURS else f"{took / best:.2f}x"
-                cells = [duration(took), ratio, f"{error:.1e}", "yes" if quiet else "no"]
-                rows.append([name, layout, way, *cells])
-        print(f"  {name}: measured", file=sys.stderr, flush=True)
-    print(table(["structure", "layout", "way", "time", "ratio", "error", "quiet"], rows))
-    print("\n".join(notes))
+                cells = duration(took), ratio, f"{error:.1e}", "yes" if quiet else "no"
+                print(LINE.format(name, layout, way, *cells), flush=True)
     if not args.only:
         print(simplifying())
         print(memory())
@@ -583,6 +577,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+LINE = "{:<26}  {:<7}  {:<42}  {:>8}  {:>8}  {:>8}  {:>5}"
 OURS = ("A(x)", "f(x)", "A @ X", "f @ X")
 
 if __name__ == "__main__":
