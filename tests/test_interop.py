@@ -150,11 +150,6 @@ def test_complex_numbers_from_files_are_aligned(tmp_path: Path) -> None:
             assert torch.equal(got.c, c)
 
 
-def test_save_says_what_it_takes(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"Diagonal, it names what it stores: save\(path"):
-        save(tmp_path / "f", sm.Diagonal(torch.ones(2)))  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -80,11 +80,6 @@ def save(path: str | os.PathLike[str], mapping: Mapping[str, LinearOperator | Te
     save_file = require("safetensors.torch").save_file
     entries: dict[str, dict[str, Any]] = {}
     named: dict[str, Tensor] = {}
-    if not isinstance(mapping, Mapping):
-        raise TypeError(
-            f"save: mapping is {type(mapping).__name__}, it names what it stores: "
-            'save(path, {"A": A})'
-        )
     for name, value in mapping.items():
         if not isinstance(name, str) or not name or name == "__metadata__":
             raise ValueError(f"save: {name!r} cannot be the name of an entry")

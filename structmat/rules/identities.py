@@ -74,13 +74,22 @@ def times_identity(a: LinearOperator, eye: Identity) -> LinearOperator | None:
 @rule(
     Product,
     example=lambda g: Product(
-        ex.dense(g, 2, 3), Identity(3), Identity(3, torch.complex128), ex.dense(g, 3, 3) * 1j
+        ex.dense(g, 2, 3), Identity(3, torch.complex128), ex.dense(g, 3, 3), ex.dense(g, 3, 3) * 1j
     ),
 )
 def identity_among_factors(op: Product) -> LinearOperator | None:
     """A I B = A B, where a factor that is not beside I has its dtype."""
-    kept = [c for c in op.children if not isinstance(c, Identity)]
+    kept = [c for i, c in enumerate(op.children) if not _alone(op.children, i)]
     return Product(*kept) if 0 < len(kept) < len(op.children) else None
+
+
+def _alone(factors: tuple[LinearOperator, ...], i: int) -> bool:
+    """Whether factor i is an identity whose dtype no neighbour has: pairs of factors keep it."""
+    eye = factors[i]
+    if not isinstance(eye, Identity) or eye.strong_dtype is None:
+        return False
+    beside = [c.strong_dtype for c in (*factors[max(i - 1, 0) : i], *factors[i + 1 : i + 2])]
+    return not any(d is not None and torch.promote_types(d, eye.dtype) == d for d in beside)
 
 
 @rule(
