@@ -251,3 +251,15 @@ def test_a_slice_is_multiplied_out_without_a_matrix_of_the_whole(side: str, kind
         simple = op.simplify()
     assert seen.numel <= n * n // 8  # the spectra of both generators beside the three vectors
     torch.testing.assert_close(simple.to_dense(), op.to_dense())
+
+
+def test_what_is_shared_with_another_term_is_not_freed() -> None:
+    """A part used three times: doubling two of its places would store its numbers again."""
+    whole = torch.float64
+    part = sm.direct_sum(
+        sm.Dense(torch.ones(0, 1, dtype=whole)), sm.Dense(torch.ones(1, 1, dtype=whole))
+    )
+    op = part - (part + part)
+    new = sm.simplify(op)
+    assert torch.equal(new.to_dense(), op.to_dense())
+    assert new.cost().params <= op.cost().params

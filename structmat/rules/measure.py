@@ -30,7 +30,7 @@ The triples are natural numbers, so there is no infinite sequence of steps (see
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import reduce
 from math import prod
 from typing import NamedTuple
@@ -200,11 +200,14 @@ class Weigher:
         self.measure = Measurer()
         self._root: LinearOperator | None = None
         self._uses = Counter[Hashable]()
+        self._paths: dict[int, int] = {}
+        self._expanded = Counter[Hashable]()
 
     def look_at(self, root: LinearOperator) -> None:
         """Take this for the whole expression: what is used elsewhere in it is not freed."""
         self._root = root  # kept, so that the identities of its tensors stay theirs
         self._uses = uses(root)
+        self._paths.clear()
 
     def price(self, flops: int, stored: int) -> int:
         """What so many flops and bytes cost."""
@@ -221,10 +224,13 @@ class Weigher:
 
     def keeps_sharing(self, old: LinearOperator, new: LinearOperator) -> bool:
         """Whether new tensors take no more bytes than what is used only in ``old`` and goes."""
-        before, after, own = sizes(old), sizes(new), uses(old)
+        if not self._paths and self._root is not None:
+            self._paths, self._expanded = paths(self._root), expanded(self._root)
+        before, after, own = sizes(old), sizes(new), expanded(old)
+        many = self._paths.get(id(old), 1)
         fresh = sum(size for k, size in after.items() if k not in before)
-        gone = sum(b for k, b in before.items() if k not in after and own[k] >= self._uses[k])
-        return fresh <= gone
+        kept = (k for k in before if k in after or own[k] * many < self._expanded[k])
+        return fresh <= sum(before.values()) - sum(before[k] for k in kept)
 
     def freed(self, op: LinearOperator) -> int:
         """The bytes of the tensors that only ``op`` uses."""
@@ -247,18 +253,51 @@ def memory(t: Tensor) -> Hashable:
 
 def uses(op: LinearOperator) -> Counter[Hashable]:
     """How often each tensor is used, by its memory; an operator counts once a place in a parent."""
-    nodes, places = {id(op): op}, Counter({id(op): 1})
-    waiting = [op]
-    while waiting:
-        for child in waiting.pop().children:
-            places[id(child)] += 1
-            if id(child) not in nodes:
-                nodes[id(child)] = child
-                waiting.append(child)
+    nodes = _nodes(op)
+    places = Counter({id(op): 1})
+    for node in nodes:
+        places.update(map(id, node.children))
+    return _counted(nodes, places)
+
+
+def paths(op: LinearOperator) -> dict[int, int]:
+    """How often each operator occurs where the expression is written out, by its identity."""
+    nodes = _nodes(op)
+    many = dict.fromkeys(map(id, nodes), 0)
+    many[id(op)] = 1
+    for node in nodes:
+        for child in node.children:
+            many[id(child)] += many[id(node)]
+    return many
+
+
+def expanded(op: LinearOperator) -> Counter[Hashable]:
+    """How often each tensor occurs where the expression is written out, by its memory."""
+    return _counted(_nodes(op), paths(op))
+
+
+def _nodes(op: LinearOperator) -> list[LinearOperator]:
+    """Every operator of the expression once, parents before their children."""
+    out: list[LinearOperator] = []
+    seen: set[int] = set()
+
+    def visit(node: LinearOperator) -> None:
+        seen.add(id(node))
+        for child in node.children:
+            if id(child) not in seen:
+                visit(child)
+        out.append(node)
+
+    visit(op)
+    return out[::-1]
+
+
+def _counted(nodes: list[LinearOperator], times: Mapping[int, int]) -> Counter[Hashable]:
+    """How often the tensors occur if each operator does so many times."""
     out = Counter[Hashable]()
-    for k, node in nodes.items():
+    for node in nodes:
         for t in node.tensors.values():
-            out[memory(t)] += places[k]
+            out[memory(t)] += times[id(node)]
     return out
 
 
