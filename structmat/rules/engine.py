@@ -108,12 +108,26 @@ def simplify(
         raise TypeError(f"simplify: batch is {batch!r}; it counts vectors, such as batch=64")
     if batch < 1:
         raise ValueError(f"simplify: batch is {batch}; it needs at least one vector")
+    out, steps = op, list[Step]()
+    while True:  # what a rule brought from elsewhere, or left shared, may have more to do
+        new, more = _once(out, batch, materialize)
+        if not more or new is out:
+            break
+        out, steps = new, steps + more
+    return (out, steps) if trace else out
+
+
+def _once(op: LinearOperator, batch: int, materialize: bool) -> tuple[LinearOperator, list[Step]]:
+    """A fixpoint of the rules, and its steps; none where sharing would be lost all the same."""
     run = _Run(Weigher(batch, materialize))
     out = run.settled(run.normal(op))
-    if not materialize and sum(sizes(out).values()) > sum(sizes(op).values()):
+    if materialize:
+        return out, run.steps
+    stored = sum(sizes(op).values())
+    if sum(sizes(out).values()) > stored:
         run = _Run(Weigher(batch), sharing=op)
         out = run.settled(run.normal(op))
-    return (out, run.steps) if trace else out
+    return (op, []) if sum(sizes(out).values()) > stored else (out, run.steps)
 
 
 def fire(rule: Rule, op: LinearOperator) -> LinearOperator | None:
