@@ -32,6 +32,13 @@ def check_norm(name: str, norm: object, options: tuple[object, ...] = NORMS) -> 
         raise ValueError(f"{name}: norm {norm!r} is none of {', '.join(map(repr, options))}")
 
 
+def scale_of(n: int, norm: str, inverse: bool) -> float:
+    """What the unnormalised transform, or its inverse, is multiplied by."""
+    if norm == "ortho":
+        return 1 / math.sqrt(max(n, 1))
+    return 1 / max(n, 1) if (norm == "forward") != inverse else 1.0
+
+
 class DFT(LinearOperator):
     """The n x n discrete Fourier transform.
 
@@ -72,9 +79,7 @@ class DFT(LinearOperator):
 
     def factor(self) -> float:
         """What the unnormalised transform is multiplied by."""
-        if self.norm == "ortho":
-            return 1 / math.sqrt(max(self.n, 1))
-        return 1 / max(self.n, 1) if (self.norm == "forward") != self.inverse else 1.0
+        return scale_of(self.n, self.norm, self.inverse)
 
     def _lower(self, g: Builder, x: Any) -> Any:
         y = g.apply(x, Fourier(self.n, self.inverse))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from structmat.builder import Builder
 from structmat.leaves.diagonal import _size
-from structmat.leaves.fourier import check_norm
+from structmat.leaves.fourier import check_norm, scale_of
 from structmat.operator import LinearOperator
 from structmat.primitives import RealFourier
 from structmat.sizes import takes_symbols
@@ -67,9 +67,7 @@ class RDFT(LinearOperator):
 
     def factor(self) -> float:
         """What the unnormalised matrix, R or R^T diag(1, 2, ..., 2, 1), is multiplied by."""
-        if self.norm == "ortho":
-            return 1 / math.sqrt(max(self.n, 1))
-        return 1 / max(self.n, 1) if (self.norm == "forward") != self.inverse else 1.0
+        return scale_of(self.n, self.norm, self.inverse)
 
     def _lower(self, g: Builder, x: Any) -> Any:
         weight = 2.0 if self.inverse else 1.0

@@ -27,6 +27,7 @@ from structmat.primitives.exponentials import (
     fast_differences,
     near_blocks,
 )
+from structmat.primitives.nodes import Nodes
 
 __all__ = ["Differences"]
 
@@ -141,7 +142,7 @@ def differences_gradient(
 
 
 @dataclass(frozen=True)
-class Differences(Primitive):
+class Differences(Nodes):
     """1 / (s_i - t_j).
 
     Attributes:
@@ -151,9 +152,6 @@ class Differences(Primitive):
         fast: let many real nodes take sums of exponentials.
     """
 
-    m: int
-    n: int
-    turned: bool = False
     fast: bool = True
 
     function: ClassVar[Function] = staticmethod(differences)
@@ -172,17 +170,6 @@ class Differences(Primitive):
         from_columns,
         no_columns,
     )
-    nonlinear: ClassVar[bool] = True
-
-    @property
-    def ins(self) -> int:
-        """Length of x."""
-        return self.m if self.turned else self.n
-
-    @property
-    def outs(self) -> int:
-        """Length of y."""
-        return self.n if self.turned else self.m
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.columns import columns_of, from_columns, no_columns
+from structmat.primitives.nodes import Nodes
 
 __all__ = ["Powers"]
 
@@ -146,7 +147,7 @@ def powers_gradient(x: Tensor, g: Tensor, w: Tensor, m: int, n: int, turned: boo
 
 
 @dataclass(frozen=True)
-class Powers(Primitive):
+class Powers(Nodes):
     """z_i^j.
 
     Attributes:
@@ -154,10 +155,6 @@ class Powers(Primitive):
         n: how many powers, from 0 on.
         turned: the transposed matrix.
     """
-
-    m: int
-    n: int
-    turned: bool = False
 
     function: ClassVar[Function] = staticmethod(powers)
     correlate: ClassVar[Function | None] = staticmethod(powers_gradient)
@@ -172,17 +169,6 @@ class Powers(Primitive):
         from_columns,
         no_columns,
     )
-    nonlinear: ClassVar[bool] = True
-
-    @property
-    def ins(self) -> int:
-        """Length of x."""
-        return self.m if self.turned else self.n
-
-    @property
-    def outs(self) -> int:
-        """Length of y."""
-        return self.n if self.turned else self.m
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from structmat.leaves import (
     trigonometric,
     wavelet,
 )
+from structmat.operator import LinearOperator
 from structmat.sized.form import Count, Form, family
 from structmat.sizes import has_symbols
 
@@ -190,28 +191,26 @@ def Wavelet(n: Any, wavelet: str | tuple[float, ...] = "haar", levels: int | Non
     return _wavelet(n, wavelet, levels)
 
 
-@family("$n = 2^L$, $n > 8$")
-def Toeplitz(m: Any, n: Any = None) -> Form:
-    """Constant along diagonals."""
-    n = m if n is None else n
+def _constant_lines(made: Callable[[Any, Any], LinearOperator], m: Any, n: Any) -> Form:
+    """A column and a row, applied by one circular convolution."""
     return Form(
         (m, n),
-        lambda t, _: toeplitz.Toeplitz(t["c"], t["r"]),
+        lambda t, _: made(t["c"], t["r"]),
         {"c": ((m,), n), "r": ((n,), n)},
         _circular(_fast(m + n - 1)),
     )
+
+
+@family("$n = 2^L$, $n > 8$")
+def Toeplitz(m: Any, n: Any = None) -> Form:
+    """Constant along diagonals."""
+    return _constant_lines(toeplitz.Toeplitz, m, m if n is None else n)
 
 
 @family("$n = 2^L$, $n > 8$")
 def Hankel(m: Any, n: Any = None) -> Form:
     """Constant along antidiagonals."""
-    n = m if n is None else n
-    return Form(
-        (m, n),
-        lambda t, _: toeplitz.Hankel(t["c"], t["r"]),
-        {"c": ((m,), n), "r": ((n,), n)},
-        _circular(_fast(m + n - 1)),
-    )
+    return _constant_lines(toeplitz.Hankel, m, m if n is None else n)
 
 
 @family("$n = 2^L$, $n > 1$")
