@@ -97,6 +97,7 @@ TABLE: list[tuple[str, sm.LinearOperator, str]] = [
      f"Identity({N})"),
     ("F^-1 D F", Fi @ sm.Diagonal(complex_ints(N)) @ F, f"Circulant({N})"),
     ("F A F^-1", F @ sm.Circulant(complex_ints(N)) @ Fi, f"Diagonal({N})"),
+    ("F A F^-1 of real numbers", F @ A @ Fi, f"{label(F)} @ Circulant({N}) @ {label(Fi)}"),
     # circulant, Toeplitz and Hankel matrices
     ("sum of circulants", A + Z, f"Circulant({N})"),
     ("product of circulants", A @ Z, f"Circulant({N})"),
@@ -255,6 +256,25 @@ def test_table(op: sm.LinearOperator, want: str) -> None:
     assert flops(new) <= flops(op), shown
     assert stored(new) <= stored(op), shown
     assert not sm.simplify(new, trace=True)[1]
+
+
+@pytest.mark.parametrize(("batch", "larger"), [(1, 1), (1, 3), (50, 1)])
+def test_a_spectrum_may_be_stored_where_the_batch_pays(batch: int, larger: int) -> None:
+    """It is complex, and takes twice the bytes of real numbers."""
+    n = N * larger
+    F, Fi = sm.DFT(n, dtype=torch.complex128), sm.IDFT(n, dtype=torch.complex128)
+    A = sm.Circulant(ints(n))
+    for op, want in (
+        (F @ A @ Fi, f"Diagonal({n})"),
+        (Fi @ A @ F, f"Diagonal({n})"),
+        (F @ A, f"Diagonal({n}) @ {label(F)}"),
+        (A @ F, f"{label(F)} @ Diagonal({n})"),
+    ):
+        assert op.simplify(batch=batch) is op
+        new = op.simplify(batch=batch, materialize=True)
+        assert label(new) == want
+        assert batch * flops(new) + stored(new) < batch * flops(op) + stored(op)
+        torch.testing.assert_close(new.to_dense(), op.to_dense(), rtol=0, atol=1e-9)
 
 
 def test_the_table_is_long_and_names_its_rows() -> None:
