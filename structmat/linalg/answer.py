@@ -5,7 +5,7 @@ front. With ``return_method=True``, or where an estimate was asked for, an :clas
 also says how the number was found and, for an estimate, its standard error.
 
 Numbers of 16 bits are computed and returned in 32 bits. Every value is differentiable in the
-tensors of the operator, except where the method says that SciPy found it.
+tensors of the operator; what an iteration found has a first derivative only, and says so.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from structmat.compose import Kronecker, Scaled, Transpose
 from structmat.linalg.answer import Answer, like, name, not_an_operator, spread
+from structmat.linalg.arpack import largest
 from structmat.linalg.implicit import need_finite
 from structmat.linalg.inverse import Inverse
 from structmat.linalg.plan import structured
-from structmat.linalg.singular import largest, svdvals_found, svdvals_of
+from structmat.linalg.singular import svdvals_found, svdvals_of
 from structmat.operator import LinearOperator
 
 __all__ = ["cond", "cond_of"]
@@ -64,11 +65,12 @@ def cond(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[T
 @singledispatch
 def cond_of(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     """The rule behind :func:`cond`; register a class of your own for its structure."""
-    if svdvals_of(op, to) is None and min(op.shape) > SMALL and not op.batch_shape:
+    if svdvals_of(op, to) is None and min(op.shape) > SMALL:
         how = structured(op) if op.shape[0] == op.shape[1] else None
         if how is not None and not how.densified and how.name != "none":
-            value = largest(op, 1).value[0] * largest(Inverse(op), 1).value[0]
-            return Answer(value, f"estimate by Lanczos iterations with A and A^-1 ({how.name})")
+            ends = [largest("cond", a, 1).value[..., 0] for a in (op, Inverse(op))]
+            method = f"estimate by Lanczos iterations with A and A^-1 ({how.name})"
+            return Answer(ends[0] * ends[1], method)
     found = svdvals_found(op, to)
     ratio = found.value.amax(-1) / found.value.amin(-1)  # 0 / 0: a zero matrix is singular
     return Answer(ratio.nan_to_num(nan=float("inf"), posinf=float("inf")), found.method)

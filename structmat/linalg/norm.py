@@ -24,9 +24,10 @@ from structmat.linalg.answer import (
     not_an_operator,
     spread,
 )
+from structmat.linalg.arpack import largest
 from structmat.linalg.column_sums import largest_sum
 from structmat.linalg.frobenius import frobenius_of
-from structmat.linalg.singular import largest, svdvals_found, svdvals_of
+from structmat.linalg.singular import svdvals_found, svdvals_of
 from structmat.linalg.structure import modulus
 from structmat.operator import LinearOperator
 
@@ -58,7 +59,8 @@ def norm(
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
-        Real tensor of shape batch_shape, as ``torch.linalg.matrix_norm``; 0 for an empty matrix.
+        Real tensor of shape batch_shape, as ``torch.linalg.matrix_norm``; 0 for an empty matrix. A
+        2-norm by iteration, as its method says, has a first derivative only.
 
     Raises:
         TypeError: A is no operator.
@@ -98,12 +100,12 @@ def norm(
 def spectral_of(op: LinearOperator, to: Tensor) -> Answer[Tensor]:
     """The rule behind ``norm(A, 2)``."""
     known = svdvals_of(op, to)
-    if known is None and (min(op.shape) <= SMALL or op.batch_shape):
+    if known is None and min(op.shape) <= SMALL:
         known = svdvals_found(op, to)
     if known is not None:
         return Answer(known.value.amax(-1), known.method)
-    found = largest(op, 1)
-    return Answer(found.value[0], f"{found.method}, relative tolerance of rounding")
+    found = largest("norm", op, 1)
+    return Answer(found.value[..., 0], f"{found.method}, relative tolerance of rounding")
 
 
 @spectral_of.register

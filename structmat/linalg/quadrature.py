@@ -7,7 +7,8 @@
 Lanczos quadrature, 2017). The vectors are kept orthogonal by a second Gram-Schmidt pass. The error
 given is that of the sampling; the quadrature converges like the conjugate gradient method in k.
 
-The gradient is that of tr(A^-1 dA) with the same samples: A^-1 z is read off the same T and Q.
+The gradient is that of tr(A^-1 dA) with the same samples: A^-1 z is read off the same T and Q. It
+holds A^-1 z fixed, so that a second derivative raises.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from structmat.linalg.answer import Answer
+from structmat.linalg.searched import once
 from structmat.linalg.trace import signs
 from structmat.operator import LinearOperator
 
@@ -81,7 +83,7 @@ def slq(
         first = (vectors * (vectors[..., :1, :] / values[..., None, :])).sum(-1)  # T^-1 e_1
         inverse = math.sqrt(n) * (first[..., None, :].to(q.dtype) @ q).squeeze(-2)
     # d log det A = tr(A^-1 dA), estimated by (A^-1 z)^H dA z
-    follow = (inverse.conj() * op._rows(z)).sum(-1)
+    follow = (inverse.conj() * once("logdet", op)._rows(z)).sum(-1)
     follow = follow.real if follow.is_complex() else follow
     each = each + follow - follow.detach()
     error = each.detach().std(-1) / math.sqrt(samples)

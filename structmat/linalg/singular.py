@@ -27,7 +27,7 @@ from structmat.leaves.real_fourier import RDFT
 from structmat.leaves.toeplitz import Circulant, join
 from structmat.leaves.trigonometric import Trigonometric
 from structmat.linalg.answer import Answer, dense, like, name, not_an_operator, spread
-from structmat.linalg.arpack import check_k, scipy_operator, start_vector
+from structmat.linalg.arpack import largest
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.implicit import need_finite
 from structmat.linalg.spectrum import eigvals_of
@@ -52,18 +52,23 @@ def svdvals(
 ) -> Tensor | Answer[Tensor]:
     """The singular values, descending.
 
+    With ``k`` values have exact first derivatives, by their singular vectors, and none after: a
+    second one raises. Where singular values coincide, single ones have no derivative; the sum of
+    all that coincide does, if k takes them whole. A value of 0 has none, as ``|x|`` at 0.
+
     Args:
         A: operator, m x n.
-        k: how many of the largest, by an iteration of ``scipy.sparse.linalg.svds`` that only
-            multiplies by A and its adjoint (not differentiable); all of them by default.
+        k: how many of the largest, by a Lanczos iteration of ``scipy.sparse.linalg.eigsh`` on
+            A^H A, that only multiplies by A and its adjoint; all of them by default.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
-        Real tensor of shape batch_shape + (min(m, n),), or (k,).
+        Real tensor of shape batch_shape + (min(m, n),), or + (k,).
 
     Raises:
         TypeError: A is no operator.
-        ValueError: k with a batch of operators, or out of range.
+        ValueError: k out of range.
+        NotImplementedError: with k, a second derivative.
 
     Example:
         >>> import torch, structmat as sm
@@ -75,28 +80,12 @@ def svdvals(
     A._require_numbers()
     need_finite("svdvals", A)
     if k is not None:
-        found = largest(A, k)
+        found = largest("svdvals", A, k)
     else:
         found = svdvals_found(A, like(A))
         values = found.value.sort(-1, descending=True).values
         found = Answer(spread(values, A, 1), found.method)
     return found if return_method else found.value
-
-
-def largest(op: LinearOperator, k: int) -> Answer[Tensor]:
-    """The k largest singular values of one operator, by ARPACK."""
-    from scipy.sparse.linalg import svds
-
-    check_k("svdvals", op, k)
-    if k >= min(op.shape):
-        raise ValueError(
-            f"svdvals: k = {k} of {min(op.shape)} is too many for an iteration; leave k out for all"
-        )
-    work = scipy_operator(op)
-    start = start_vector(min(op.shape), work.dtype)
-    values = svds(work, k, v0=start, return_singular_vectors=False)
-    found = torch.from_numpy(values[::-1].copy()).to(like(op).device)
-    return Answer(found, f"Lanczos iteration (ARPACK), {k} largest")
 
 
 def svdvals_found(op: LinearOperator, to: Tensor) -> Answer[Tensor]:

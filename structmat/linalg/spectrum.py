@@ -47,20 +47,26 @@ def eigvals(
 ) -> Tensor | Answer[Tensor]:
     """The eigenvalues, complex, in no particular order.
 
+    With ``k`` values have exact first derivatives, by their left and right eigenvectors, and none
+    after: a second one raises. Where eigenvalues coincide, single ones have no derivative; the sum
+    of all that coincide does, if k takes them whole. The results repeat: the start is fixed.
+
     Args:
         A: square operator.
         k: how many, by an Arnoldi iteration of ``scipy.sparse.linalg.eigs`` that only multiplies by
-            A (not differentiable); all of them by default.
+            A and its transpose; all of them by default.
         which: which k, as SciPy names them: ``"LM"``, ``"SM"``, ``"LR"``, ``"SR"``, ``"LI"``,
             ``"SI"``.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
-        Complex tensor of shape batch_shape + (n,), or (k,).
+        Complex tensor of shape batch_shape + (n,), or + (k,).
 
     Raises:
         TypeError: A is no operator.
-        ValueError: A is not square; k with a batch of operators, or out of range.
+        ValueError: A is not square; k or which out of range.
+        RuntimeError: with k, left eigenvectors, which derivatives need, are not found.
+        NotImplementedError: with k, a second derivative.
 
     Example:
         >>> import torch, structmat as sm
@@ -89,19 +95,23 @@ def eigvalsh(
 ) -> Tensor | Answer[Tensor]:
     """The eigenvalues of a Hermitian operator, real, ascending.
 
+    With ``k`` values have exact first derivatives, by their eigenvectors, and none after, as in
+    :func:`structmat.eigvals`.
+
     Args:
         A: square operator that is Hermitian; that it is, is not checked.
         k: how many, by a Lanczos iteration of ``scipy.sparse.linalg.eigsh`` that only multiplies by
-            A (not differentiable); all of them by default.
+            A; all of them by default.
         which: which k, as SciPy names them: ``"LM"``, ``"SM"``, ``"LA"``, ``"SA"``, ``"BE"``.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
-        Real tensor of shape batch_shape + (n,), or (k,).
+        Real tensor of shape batch_shape + (n,), or + (k,).
 
     Raises:
         TypeError: A is no operator.
-        ValueError: A is not square; k with a batch of operators, or out of range.
+        ValueError: A is not square; k or which out of range.
+        NotImplementedError: with k, a second derivative.
 
     Example:
         >>> import torch, structmat as sm
