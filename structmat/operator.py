@@ -80,6 +80,8 @@ class LinearOperator(Views):
     static: dict[str, Any]
     assumed: frozenset[str] = frozenset()
     """Properties that the user declared, see :func:`structmat.assume`."""
+    home: torch.device | None = None
+    """Where the matrix of a leaf without tensors is made; it acts on x wherever x is."""
     symbolic: bool = False
     """Whether sizes are symbols, see :mod:`structmat.sized`."""
 
@@ -152,6 +154,15 @@ class LinearOperator(Views):
         new.__dict__.update(self.__dict__)
         object.__setattr__(new, "assumed", self.assumed | names)
         return new
+
+    def _on(self, device: torch.device) -> Self:
+        """The same operator; where it has no tensors to say so, its leaves remember this device."""
+        if self.device == device or self._placed() is not None:
+            return self
+        new = self._replace(self.tensors, [c._on(device) for c in self.children], self.static)
+        if not self.children:
+            object.__setattr__(new, "home", device)
+        return new._assuming(self.assumed)
 
     def _turned(self) -> LinearOperator:
         """``_transpose``, with what is declared of this operator turned, too."""
@@ -261,8 +272,14 @@ class LinearOperator(Views):
 
     @property
     def device(self) -> torch.device:
-        """The device of the tensors (cpu where there are none)."""
-        return self._placed() or torch.device("cpu")
+        """The device of the tensors; without any, where :meth:`to` put it, by default the cpu."""
+        return self._placed() or self._home() or torch.device("cpu")
+
+    def _home(self) -> torch.device | None:
+        """The device that a leaf remembers, the first that does."""
+        if not self.children:
+            return self.home
+        return next((h for c in self.children if (h := c._home()) is not None), None)
 
     def _placed(self) -> torch.device | None:
         """The device that the tensors need; a single number may stay on the cpu, as in torch."""
@@ -470,7 +487,7 @@ class LinearOperator(Views):
 
             return inv(self) ** -k
         if k == 0:
-            return Identity(n, dtype=self.strong_dtype)
+            return Identity(n, dtype=self.strong_dtype)._on(self.device)
         return self if k == 1 else Product(*[self] * k)
 
     def __getitem__(self, key: Any) -> Any:
@@ -530,7 +547,7 @@ class LinearOperator(Views):
 
     def conj(self) -> LinearOperator:
         """The entrywise conjugate; the operator itself where it is real."""
-        return self._conjugated({})._assuming(self.assumed)
+        return self._conjugated({})._assuming(self.assumed)._on(self.device)
 
     def _conjugated(self, memo: dict[int, Tensor]) -> LinearOperator:
         """``memo`` holds what each tensor became: shared tensors stay shared."""
@@ -584,10 +601,15 @@ class LinearOperator(Views):
     def to(self, *args: Any, **kwargs: Any) -> LinearOperator:
         """Move or cast every tensor, as ``Tensor.to``; shared tensors stay shared.
 
+        An operator without tensors remembers the device: its dense matrix is made there. It goes
+        on to act on x wherever x is, and beside operators on any device.
+
         Raises:
             TypeError: the target is an integer dtype.
         """
-        probe = torch.empty(0, dtype=self.dtype).to(*args, **kwargs)
+        probe = torch.empty(0, dtype=self.dtype, device="cpu").to(*args, **kwargs)
+        named = any(isinstance(v, str | torch.device | Tensor) for v in (*args, *kwargs.values()))
+        stays = probe.device.type == "cpu" and not named
         if not (probe.dtype.is_floating_point or probe.dtype.is_complex):
             raise TypeError(f"{self._label()}.to({probe.dtype}): operators are floating point")
         changed = probe.dtype if probe.dtype != self.dtype else None
@@ -598,7 +620,7 @@ class LinearOperator(Views):
                 memo[id(t)] = t.to(*args, **kwargs)
             return memo[id(t)]
 
-        return self._map(move, changed)
+        return self._map(move, changed)._on(self.device if stays else probe.device)
 
     def _map(self, fn: Callable[[Tensor], Tensor], dtype: torch.dtype | None) -> LinearOperator:
         static = dict(self.static)

@@ -156,8 +156,8 @@ def partition(atoms: Sequence[Atom], weigher: Weigher) -> list[tuple[int, int]]:
 # multiplying out ---------------------------------------------------------------------------------
 
 
-def _times(a: Part, b: Part) -> Part:
-    """The product of two parts of a chain."""
+def _times(a: Part, b: Part, device: torch.device) -> Part:
+    """The product of two parts of a chain; ``device`` is where it is, should neither say so."""
     match a, b:
         case Diagonal(), Diagonal():
             return Diagonal(mul(a.d, b.d))
@@ -170,12 +170,11 @@ def _times(a: Part, b: Part) -> Part:
         case Tensor(), Tensor():
             return _values_times_values(a, b)
         case LinearOperator(), Tensor():
-            return _plain(a @ _matrix(b)) if _is_plain(b) else _times(a, _leaf(b))
+            return _plain(a @ _matrix(b)) if _is_plain(b) else _times(a, _leaf(b), device)
         case Tensor(), LinearOperator():
-            return _plain(_matrix(a) @ b) if _is_plain(a) else _times(_leaf(a), b)
+            return _plain(_matrix(a) @ b) if _is_plain(a) else _times(_leaf(a), b, device)
         case LinearOperator(), LinearOperator():
             (m, n), dtype = (a.shape[0], b.shape[1]), strong(a, b)
-            device = next((op.device for op in (a, b) if op.strong_dtype), a.device)
             eye = torch.eye(min(m, n), dtype=dtype, device=device)
             return _plain((eye @ a) @ b if m < n else a @ (b @ eye))
     raise TypeError(f"no product of {type(a).__name__} and {type(b).__name__}")
@@ -224,7 +223,7 @@ def _plain(w: Tensor) -> Tensor:
     return w[..., None, :, :, None]
 
 
-def multiplied(atoms: Sequence[Atom]) -> LinearOperator:
+def multiplied(atoms: Sequence[Atom], device: torch.device) -> LinearOperator:
     """The product of the atoms, in the order that needs the fewest operations."""
     k = len(atoms)
     grids = {(i, i + 1): atoms[i].grid for i in range(k)}
@@ -244,7 +243,7 @@ def multiplied(atoms: Sequence[Atom]) -> LinearOperator:
         if j == i + 1:
             return atoms[i].part
         s = cost[i, j][1]
-        return _times(value(i, s), value(s, j))
+        return _times(value(i, s), value(s, j), device)
 
     return _leaf(value(0, k))
 
@@ -286,7 +285,7 @@ def association(
     for i, j in cuts:
         atom = atoms[i]
         if j > i + 1:
-            factors.append(multiplied(atoms[i:j]))
+            factors.append(multiplied(atoms[i:j], weigher.device or op.device))
         elif atom.child in merged:
             factors.append(_leaf(atom.part))
         elif i == 0 or atoms[i - 1].child != atom.child:
@@ -311,4 +310,4 @@ def dense_where_dense_wins(
     flops, stored = m * (2 * n - 1), prod(op.batch_shape) * m * n * dtype.itemsize
     if not weigher.pays(flops, stored, weigher.measure(op).flops, weigher.freed(op)):
         return None
-    return Dense(op @ torch.eye(n, dtype=dtype, device=op.device))
+    return Dense(op @ torch.eye(n, dtype=dtype, device=weigher.device or op.device))

@@ -108,24 +108,25 @@ def simplify(
         raise TypeError(f"simplify: batch is {batch!r}; it counts vectors, such as batch=64")
     if batch < 1:
         raise ValueError(f"simplify: batch is {batch}; it needs at least one vector")
-    out, steps = op, list[Step]()
+    out, steps, device = op, list[Step](), op.device
     while True:  # what a rule brought from elsewhere, or left shared, may have more to do
-        new, more = _once(out, batch, materialize)
+        new, more = _once(out, Weigher(batch, materialize, device))
         if not more or new is out:
             break
         out, steps = new, steps + more
+    out = out._on(device)  # what became of tensors may have none
     return (out, steps) if trace else out
 
 
-def _once(op: LinearOperator, batch: int, materialize: bool) -> tuple[LinearOperator, list[Step]]:
+def _once(op: LinearOperator, weigher: Weigher) -> tuple[LinearOperator, list[Step]]:
     """A fixpoint of the rules, and its steps; none where sharing would be lost all the same."""
-    run = _Run(Weigher(batch, materialize))
+    run = _Run(weigher)
     out = run.settled(run.normal(op))
-    if materialize:
+    if weigher.materialize:
         return out, run.steps
     stored = sum(sizes(op).values())
     if sum(sizes(out).values()) > stored:
-        run = _Run(Weigher(batch), sharing=op)
+        run = _Run(Weigher(weigher.batch, device=weigher.device), sharing=op)
         out = run.settled(run.normal(op))
     return (op, []) if sum(sizes(out).values()) > stored else (out, run.steps)
 

@@ -192,11 +192,15 @@ class Weigher:
     Args:
         batch: how many vectors the operator is applied to.
         materialize: whether the storage may grow where the flops saved on the batch are more.
+        device: where numbers are made of parts that have no tensors; by default that of the part.
     """
 
-    def __init__(self, batch: int = 1, materialize: bool = False) -> None:
+    def __init__(
+        self, batch: int = 1, materialize: bool = False, device: torch.device | None = None
+    ) -> None:
         self.batch = batch
         self.materialize = materialize
+        self.device = device
         self.measure = Measurer()
         self._root: LinearOperator | None = None
         self._uses = Counter[Hashable]()

@@ -131,7 +131,7 @@ def saturate(
     better = weigher.price(f1, s1) < weigher.price(f0, s0)
     kept = made.strong_dtype == op.strong_dtype and made.batch_shape == op.batch_shape
     allowed = materialize or (f1 <= f0 and s1 <= s0)
-    return made if better and allowed and kept else default
+    return (made if better and allowed and kept else default)._on(op.device)
 
 
 def _cost(op: LinearOperator) -> tuple[int, int]:
