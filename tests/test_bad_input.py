@@ -298,6 +298,62 @@ CASES: dict[str, Case] = {
     "no rows of blocks": (lambda: sm.block([]), ValueError, "at least one block"),
     "unknown zero": (lambda: sm.block([[0]]), ValueError, r"zero block \(0, 0\) is unknown"),
     "row": (lambda: sm.Identity(3)[5], IndexError, "has no row 5; rows are 0 to 2"),
+    "step zero": (
+        lambda: sm.DFT(4)[::0],
+        ValueError,
+        r"DFT\(4\) of shape \(4, 4\): slice\(None, None, 0\) has step 0; rows.*A\[\[i\] \* k\]",
+    ),
+    "step zero of columns": (lambda: sm.DFT(4)[:, 3:0:0], ValueError, "step 0; columns follow"),
+    "slice of floats": (
+        lambda: sm.Zero(4, 3)[:, 1.0:2],
+        TypeError,
+        r"Zero\(4x3\) of shape \(4, 3\): slice\(1.0, 2, None\) is no slice of columns.*A\[1:5:2\]",
+    ),
+    "slice of text": (lambda: sm.Zero(4)["a":], TypeError, "is no slice of rows"),
+    "index of one float": (
+        lambda: sm.Zero(4, 3)[1.5],
+        TypeError,
+        r"Zero\(4x3\) of shape \(4, 3\): float is no index; .*; convert it, int\(i\)",
+    ),
+    "index of infinity": (lambda: sm.Zero(4, 3)[float("inf")], TypeError, r"int\(i\)"),
+    "index of rounded floats": (
+        lambda: sm.Zero(4, 3)[o(2)],
+        TypeError,
+        r"of shape \(4, 3\): an index of float32; .*index.astype\(int\)",
+    ),
+    "index of unequal lists": (
+        lambda: sm.Zero(4, 3)[[[0], [1, 2]]],
+        TypeError,
+        r"lists of unequal lengths are no index; .*np.ix_\(rows, columns\)",
+    ),
+    "new axis": (
+        lambda: sm.Zero(4, 3)[..., None],
+        TypeError,
+        r"Zero\(4x3\) of shape \(4, 3\) cannot get a new axis; .*to_dense\(\)\[..., None\]",
+    ),
+    "new axis first": (lambda: sm.Zero(4, 3)[None], TypeError, "cannot get a new axis"),
+    "index of a batch": (
+        lambda: sm.Dense(o(2, 3, 3))[0, 0, 0],
+        IndexError,
+        r"of shape \(3, 3\): 3 indices and 0 ellipses; .*batch dimensions are not indexed",
+    ),
+    "mask of the wrong length": (
+        lambda: sm.Zero(4, 3)[:, o(4) > 0],
+        IndexError,
+        r"of shape \(4, 3\): a mask of shape \(4,\) does not fit 3 columns; one of shape",
+    ),
+    "mask of entries": (
+        lambda: sm.Zero(4, 3)[o(4, 3) > 0],
+        IndexError,
+        r"a mask of shape \(4, 3\) does not fit 4 rows; .*A.to_dense\(\)\[mask\]",
+    ),
+    "mask of one": (lambda: sm.Zero(4, 3)[True], TypeError, "a single True is no index; a mask"),
+    "mask of one tensor": (lambda: sm.Zero(4, 3)[o(()) > 0], TypeError, "a single True is no"),
+    "index without numbers": (
+        lambda: sm.Zero(4, 3)[torch.ones(2, dtype=torch.int64, device="meta")],
+        TypeError,
+        r"Zero\(4x3\) of shape \(4, 3\): an index on the meta device has no numbers",
+    ),
     "index of text": (lambda: sm.Identity(3)["a"], TypeError, "str is no index"),
     "three indices": (lambda: sm.Identity(3)[0, 0, 0], IndexError, "has rows and columns"),
     "mask of rows": (

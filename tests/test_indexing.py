@@ -264,7 +264,7 @@ ERRORS: list[tuple[str, Any, type[Exception], str]] = [
     ("column", np.s_[:, -5], IndexError, "has no column -5; columns are 0 to 3, or -4 to -1"),
     ("list", np.s_[[0, 7]], IndexError, "has no row 7"),
     ("mask", np.s_[[True, False]], IndexError, r"mask of shape \(2,\) does not fit 3 rows"),
-    ("float", np.s_[[0.5]], TypeError, "float64, needs integers or booleans"),
+    ("float", np.s_[[0.5]], TypeError, "an index of float64; .* lists of integers or booleans"),
     ("text", np.s_["x"], TypeError, "str is no index"),
     ("bool", np.s_[True], TypeError, "a single True is no index"),
     ("axis", np.s_[None], TypeError, "cannot get a new axis"),

@@ -82,14 +82,14 @@ def row_and_column(op: LinearOperator, key: Any) -> tuple[Any, Any]:
     parts = list(key) if isinstance(key, tuple) else [key]
     if any(p is None for p in parts):
         raise TypeError(
-            f"{op._label()}[...]: an operator cannot get a new axis; index the tensor "
-            "A.to_dense() instead"
+            f"{_named(op)} cannot get a new axis; index its matrix, A.to_dense()[..., None], or "
+            "make a batch of its tensors"
         )
     dots = [i for i, p in enumerate(parts) if p is Ellipsis]
     if len(dots) > 1 or len(parts) - len(dots) > 2:
         raise IndexError(
-            f"{op._label()}[...]: {len(parts) - len(dots)} indices and {len(dots)} ellipses; an "
-            "operator has rows and columns, A[i, j]; batch dimensions are not indexed"
+            f"{_named(op)}: {len(parts) - len(dots)} indices and {len(dots)} ellipses; an operator "
+            "has rows and columns, A[i, j]; batch dimensions are not indexed"
         )
     if dots:
         missing = 3 - len(parts)
@@ -102,20 +102,21 @@ def _part(op: LinearOperator, key: Any, side: int) -> Part:
     """A gather, or an integer that drops the dimension."""
     n, name = op.shape[side], ("row", "column")[side]
     if isinstance(key, slice):
-        return Gather.of(range(*key.indices(n)), n)
+        return Gather.of(_range(op, key, side), n)
     if isinstance(key, range):
         key = np.arange(key.start, key.stop, key.step)
     table = _array(op, key)
     if table.dtype == bool:
         if table.shape != (n,):
+            way = "" if table.ndim == 1 else "; single entries are A.to_dense()[mask]"
             raise IndexError(
-                f"{op._label()}: a mask of shape {table.shape} does not fit {n} {name}s; "
-                f"needs shape ({n},)"
+                f"{_named(op)}: a mask of shape {table.shape} does not fit {n} {name}s; one of "
+                f"shape ({n},) keeps {name}s{way}"
             )
         return Gather.of(np.flatnonzero(table), n)
     if table.ndim > 1:
         raise IndexError(
-            f"{op._label()}: an index of shape {table.shape} for {name}s; needs one dimension, "
+            f"{_named(op)}: an index of shape {table.shape} for {name}s; needs one dimension, "
             "or np.ix_(rows, columns) for both"
         )
     _in_range(op, table, side)
@@ -123,36 +124,69 @@ def _part(op: LinearOperator, key: Any, side: int) -> Part:
     return Gather.of(table, n) if table.ndim else int(table)
 
 
+def _range(op: LinearOperator, key: slice, side: int) -> range:
+    """The positions of a slice, as Python counts them."""
+    name = ("row", "column")[side]
+    try:
+        return range(*key.indices(op.shape[side]))
+    except TypeError:
+        raise TypeError(
+            f"{_named(op)}: {key} is no slice of {name}s; start, stop and step are integers or "
+            "left out, as in A[1:5:2]"
+        ) from None
+    except ValueError:
+        raise ValueError(
+            f"{_named(op)}: {key} has step 0; {name}s follow each other in steps such as 1, 2 or "
+            "-1, and A[[i] * k] repeats one"
+        ) from None
+
+
 def _in_range(op: LinearOperator, table: Any, side: int) -> None:
     n, name = op.shape[side], ("row", "column")[side]
     if table.size and (table.min() < -n or table.max() >= n):
         wrong = table.min() if table.min() < -n else table.max()
         raise IndexError(
-            f"{op._label()} of shape {op.shape} has no {name} {wrong}; {name}s are 0 to {n - 1}, "
+            f"{_named(op)} has no {name} {wrong}; {name}s are 0 to {n - 1}, "
             f"or -{n} to -1 from the end"
         )
 
 
 def _array(op: LinearOperator, key: Any) -> Any:
     """The key as an array of integers or booleans."""
-    if isinstance(key, bool | np.bool_):
-        raise TypeError(f"{op._label()}: a single {key} is no index; a mask has one bool for each")
     if isinstance(key, Tensor):
+        if key.is_meta:
+            raise TypeError(f"{_named(op)}: an index on the meta device has no numbers")
         key = key.cpu().numpy()
-    if not isinstance(key, np.ndarray | list | tuple):
+    if not isinstance(key, np.ndarray | list | tuple | bool | np.bool_):
         try:
             return np.asarray(operator.index(key))
         except TypeError:
+            way = "; convert it, int(i)" if isinstance(key, float) else ""
             raise TypeError(
-                f"{op._label()}: {type(key).__name__} is no index; needs integers, slices, or "
-                "lists, arrays and tensors of integers or booleans"
+                f"{_named(op)}: {type(key).__name__} is no index; {NEEDS}{way}"
             ) from None
-    table = np.asarray(key)
+    try:
+        table = np.asarray(key)
+    except ValueError:  # NumPy's answer to lists of unequal lengths
+        raise TypeError(
+            f"{_named(op)}: lists of unequal lengths are no index; {NEEDS}; a submatrix is "
+            "A[np.ix_(rows, columns)]"
+        ) from None
     if table.size == 0 and not np.issubdtype(table.dtype, np.integer) and table.dtype != bool:
         table = table.astype(np.int64)
+    if table.dtype == bool and table.ndim == 0:
+        raise TypeError(f"{_named(op)}: a single {table} is no index; a mask has one bool for each")
     if table.dtype != bool and not np.issubdtype(table.dtype, np.integer):
-        raise TypeError(f"{op._label()}: an index is {table.dtype}, needs integers or booleans")
+        way = "; convert them, index.astype(int)" if table.dtype.kind == "f" else ""
+        raise TypeError(f"{_named(op)}: an index of {table.dtype}; {NEEDS}{way}")
     return table
+
+
+NEEDS = "rows and columns are numbered by integers, slices, or lists of integers or booleans"
+
+
+def _named(op: LinearOperator) -> str:
+    return f"{op._label()} of shape {op.shape}"
 
 
 def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tensor | None:
@@ -167,7 +201,7 @@ def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tens
         return None
     if r.ndim > 1 or c.ndim > 1:
         raise IndexError(
-            f"{op._label()}: indices of shapes {r.shape} and {c.shape}; need one dimension each, "
+            f"{_named(op)}: indices of shapes {r.shape} and {c.shape}; need one dimension each, "
             "or np.ix_(rows, columns) for a submatrix"
         )
     if r.ndim != c.ndim:
@@ -177,7 +211,7 @@ def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tens
     assert isinstance(right, Gather)
     if len(left) != len(right):
         raise IndexError(
-            f"{op._label()}: {len(left)} rows and {len(right)} columns do not pair up; "
+            f"{_named(op)}: {len(left)} rows and {len(right)} columns do not pair up; "
             "A[np.ix_(rows, columns)] is the submatrix"
         )
     return _entries(op, left, right)
