@@ -83,6 +83,42 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
+def refuse_matrices(who: str, value: Any, library: str) -> None:
+    """Raise where a bridge from ``library`` is given a matrix, or an operator of ours.
+
+    Nothing becomes a dense operator because it came to the wrong door.
+
+    Args:
+        who: the function, for the message.
+        value: what it was given.
+        library: whose operators it reads.
+
+    Raises:
+        TypeError: a tensor, an array, a sparse matrix, or an operator of structmat.
+    """
+    import numpy as np
+    import torch
+    from scipy.sparse import issparse
+
+    from structmat.operator import LinearOperator
+
+    name = type(value).__name__
+    if isinstance(value, LinearOperator):
+        raise TypeError(
+            f"{who}: {value._label()} is an operator of structmat already, it reads those of "
+            f"{library}"
+        )
+    if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        way = "sm.interop.from_torch_sparse(W)"
+    elif isinstance(value, torch.Tensor | np.ndarray):
+        way = "sm.Dense(W)"
+    elif issparse(value):
+        way = "sm.interop.from_scipy_sparse(W)"
+    else:
+        return
+    raise TypeError(f"{who}: {name} is a matrix, no operator of {library}; {way} makes it one")
+
+
 class MissingExtra(ImportError):
     """An optional library is not installed; the message names the pip command that installs it."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, KroneckerSum, Product, Sum, hstack, vstack
-from structmat.interop import require
+from structmat.interop import refuse_matrices, require
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity
 from structmat.leaves.fourier import DFT
@@ -35,9 +35,13 @@ def from_cola(op: Any) -> LinearOperator:
 
     Raises:
         MissingExtra: CoLA is not installed.
-        TypeError: another class, or arrays that are not torch tensors.
+        TypeError: another class, or arrays that are not torch tensors; a tensor, which is
+            :class:`structmat.Dense` only if you say so.
     """
-    require("cola", "interop")
+    cola: Any = require("cola", "interop")
+    refuse_matrices("from_cola", op, "CoLA")
+    if not isinstance(op, cola.ops.LinearOperator):
+        raise TypeError(f"from_cola: {type(op).__name__} is no cola.ops.LinearOperator")
     found = _converted(op)
     names = {a.__name__ for a in getattr(op, "annotations", ())}
     return assume(
@@ -52,8 +56,6 @@ def _converted(op: Any) -> LinearOperator:
     ours = getattr(op, "structmat", None)
     if isinstance(ours, LinearOperator):
         return ours
-    if isinstance(op, Tensor):
-        return Dense(op)
     parts = [from_cola(m) if not isinstance(m, Tensor) else Dense(m) for m in getattr(op, "Ms", ())]
     match type(op).__name__.partition("[")[0]:  # Kronecker[Dense, Dense]
         case "Dense":

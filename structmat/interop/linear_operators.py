@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, hstack, vstack
-from structmat.interop import require
+from structmat.interop import refuse_matrices, require
 from structmat.leaves.block import BlockDiagonal
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
@@ -35,11 +35,10 @@ def from_linear_operator(op: Any) -> LinearOperator:
 
     Raises:
         MissingExtra: linear_operator is not installed.
-        TypeError: another class.
+        TypeError: another class; a tensor, which is :class:`structmat.Dense` only if you say so.
     """
     lo: Any = require("linear_operator", "interop").operators
-    if isinstance(op, Tensor):
-        return Dense(op)
+    refuse_matrices("from_linear_operator", op, "linear_operator")
     ours = getattr(op, "structmat", None)
     if isinstance(ours, LinearOperator):
         return ours
@@ -89,6 +88,10 @@ def from_linear_operator(op: Any) -> LinearOperator:
         case lo.CatLinearOperator() if op.cat_dim in (-1, -2):
             cat = hstack if op.cat_dim == -1 else vstack
             return cat(*map(from_linear_operator, parts))
+    if not isinstance(op, lo.LinearOperator):
+        raise TypeError(
+            f"from_linear_operator: {type(op).__name__} is no linear_operator.LinearOperator"
+        )
     raise TypeError(
         f"from_linear_operator: {type(op).__name__} has no counterpart; its matrix, where it is "
         "small, is sm.Dense(op.to_dense())"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from structmat.compose import Scaled
+from structmat.interop import refuse_matrices
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Identity
 from structmat.operator import LinearOperator, as_tensor
@@ -107,7 +108,8 @@ def from_scipy(op: Any) -> LinearOperator:
             comes back as the very operator.
 
     Raises:
-        TypeError: an operator given by a function, which has no structure to read.
+        TypeError: an operator given by a function, which has no structure to read; a tensor, which
+            is :class:`structmat.Dense` only if you say so.
 
     Example:
         >>> import numpy as np, structmat as sm
@@ -122,6 +124,12 @@ def from_scipy(op: Any) -> LinearOperator:
         return from_scipy_sparse(op)
     if isinstance(op, np.ndarray):
         return Dense(as_tensor(op, "from_scipy: array", 2))
+    refuse_matrices("from_scipy", op, "SciPy")
+    if not isinstance(op, scipy_linalg.LinearOperator):
+        raise TypeError(
+            f"from_scipy: {type(op).__name__} is no scipy.sparse.linalg.LinearOperator, no array "
+            "and no sparse matrix"
+        )
     args: Any = getattr(op, "args", ())
     match type(op).__name__:
         case "_Bridge":

@@ -122,7 +122,10 @@ def from_scipy_sparse(matrix: Any) -> LinearOperator:
         'Sparse(3x3, nnz=3)'
     """
     if not scipy.sparse.issparse(matrix):
-        raise TypeError(f"from_scipy_sparse: {type(matrix).__name__} is no SciPy sparse matrix")
+        raise TypeError(
+            f"from_scipy_sparse: {type(matrix).__name__} is no SciPy sparse matrix; "
+            "from_torch_sparse reads sparse tensors, a dense matrix is sm.Dense(W)"
+        )
     if matrix.format != "bsr":
         return Sparse(matrix)
     p, q = matrix.blocksize
@@ -149,7 +152,10 @@ def from_torch_sparse(matrix: Tensor) -> LinearOperator:
         'BlockSparse(2 of 2x2 in 2x2)'
     """
     if not isinstance(matrix, Tensor) or matrix.layout == torch.strided:
-        raise TypeError(f"from_torch_sparse: {type(matrix).__name__} is no sparse tensor")
+        raise TypeError(
+            f"from_torch_sparse: {type(matrix).__name__} is no sparse tensor; "
+            "from_scipy_sparse reads SciPy's sparse matrices, a dense matrix is sm.Dense(W)"
+        )
     if matrix.layout != torch.sparse_bsr:
         return Sparse(matrix)
     if matrix.ndim != 2 or matrix.dense_dim():
@@ -162,7 +168,7 @@ def from_torch_sparse(matrix: Tensor) -> LinearOperator:
 
 def _single(op: LinearOperator, who: str, otherwise: str) -> Sparse:
     if not isinstance(op, LinearOperator):
-        raise TypeError(f"{who}: {type(op).__name__} is not an operator")
+        raise TypeError(f"{who}: {type(op).__name__} is not an operator; wrap it: sm.Dense(W)")
     if op.batch_shape:
         raise ValueError(
             f"{who}: {op._label()} is a batch of shape {op.batch_shape}; convert one at a time"
