@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -209,6 +210,46 @@ def test_iterative() -> None:
     assert both.residual < 1e-10
     with pytest.raises(ValueError, match=r"method 'minres' does not serve.*cg, gmres"):
         sm.solve(psd.to(torch.complex128), b, method="minres")
+
+
+def test_cg_is_chosen_where_the_matrix_is_known_to_be_definite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules["structmat.linalg.choose"]
+    monkeypatch.setattr(module, "DENSE", 4)
+    r = maker("real64")
+    M = sm.Monarch(r(3, 4, 4), r(4, 3, 3))
+    other = M + sm.Toeplitz(r(12), r(12))
+    for op, want in (
+        (other, "gmres"),
+        (sm.assume(other, symmetric=True), "minres"),
+        (M + M.T, "minres"),
+        (sm.assume(other, psd=True), "cg"),
+        (M @ M.T + sm.Identity(12), "cg"),
+    ):
+        assert module.choose(op, None, 1) == want, op
+
+
+def test_cg_on_request_rests_on_the_residual() -> None:
+    """Right where it arrives, whatever is known; a warning with the residual where it does not."""
+    r = maker("real64")
+    m, b = r(12, 12), r(12)
+    definite, other = sm.Dense(m @ m.mT + torch.eye(12, dtype=W)), sm.Dense(regular(r, 12, 12))
+    solution = sm.solve(definite, b, method="cg")
+    assert solution.residual < 1e-10
+    close(solution.x, definite.to_dense(), b)
+    with pytest.warns(
+        sm.linalg.IllConditionedWarning,
+        match=r"cg reached a relative residual of \d.* for positive definite matrices, which this "
+        r"one is not known to be: use method='gmres'.*sm.assume",
+    ):
+        found = sm.solve(other, b, method="cg")
+    gap = torch.linalg.vector_norm(other @ found.x - b) / torch.linalg.vector_norm(b)
+    torch.testing.assert_close(found.residual, gap)
+    with pytest.warns(sm.linalg.IllConditionedWarning, match="minres is for Hermitian matrices"):
+        sm.solve(other, b, method="minres")
+    with pytest.raises(ValueError, match="'cg' does not serve"):  # known to be neither
+        sm.solve(sm.reversal(3) - 2 * sm.cyclic_shift(3, 1), b[:3], method="cg")
 
 
 @pytest.mark.parametrize("method", ["cg", "minres", "gmres", "cgls", "levinson", "gko"])

@@ -3,7 +3,8 @@
 1. the cheapest structured direct method (:mod:`structmat.linalg.plan`), of A or of
    ``A.simplify()``;
 2. else LU factorisation of the dense matrix, up to ``DENSE`` rows;
-3. else an iterative method: cg for positive definite A, minres for Hermitian A, gmres.
+3. else an iterative method: cg for A that is known to be positive definite, minres for A that is
+   known to be Hermitian, gmres.
 
 A rectangular A gets the least-squares solution of smallest norm: by the structured pseudoinverse,
 by the singular values of the dense matrix up to ``DENSE`` rows and columns, else by lsmr (by cgls
@@ -21,7 +22,7 @@ from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, wide
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_psd
 
-__all__ = ["DENSE", "choose", "choose_least"]
+__all__ = ["DENSE", "choose", "choose_least", "unproven"]
 
 
 def choose(A: LinearOperator, method: str | None, k: int) -> Plan | str:
@@ -87,8 +88,15 @@ def _iterative(A: LinearOperator) -> str:
     return "minres" if is_hermitian(A) and scipy else "gmres"
 
 
+def unproven(method: str, A: LinearOperator) -> str | None:
+    """What A would have to be for the method to serve, where that is not known of it."""
+    if method == "cg" and not is_psd(A):
+        return "positive definite"
+    return "Hermitian" if method == "minres" and not is_hermitian(A) else None
+
+
 def _serves(method: str, A: LinearOperator) -> bool:
-    """Whether nothing is known against it."""
+    """Whether nothing is known against it: what is asked for may rest on what the user knows."""
     if method == "minres" and A.dtype.is_complex:
         return False
     if method in ("cg", "minres"):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from structmat.linalg.choose import choose, choose_least
+from structmat.linalg.choose import choose, choose_least, unproven
 from structmat.linalg.implicit import need_finite, plain
 from structmat.linalg.iterative import LEAST, Run, iterate
 from structmat.linalg.plan import Plan, solved, wide
@@ -48,7 +48,9 @@ def solve(
         b: right-hand side as in ``A @ x = b``: (n,), or columns (..., n, k) whose leading
             dimensions broadcast with the batch of A.
         method: by default what the structure of A offers; a name forces a method: ``"dense"``, an
-            iterative one, or one of the structure, as the result names it.
+            iterative one, or one of the structure, as the result names it. ``"cg"`` needs a
+            positive definite A and ``"minres"`` a Hermitian one: unasked they are taken only where
+            that is known, asked for also where it is not, and then the residual judges.
         tol: relative residual at which an iterative method stops.
         maxiter: the most iterations of an iterative method.
         check: look at the numbers: raise where A is singular, warn where it is ill-conditioned.
@@ -225,14 +227,21 @@ def _converged(A: LinearOperator, run: Run, residual: Tensor) -> None:
     left = float(residual)
     if not math.isfinite(left):
         raise SingularError(
-            f"solve: {run.method} broke down on {A._label()}: it is singular, or not what the "
-            "method needs; use method='gmres' or 'dense'"
+            f"solve: {run.method} broke down on {A._label()}, the relative residual is {left}: it "
+            "is singular, or not what the method needs; use method='gmres' or 'dense'"
         )
     if left > 100 * run.tol and run.method not in LEAST:
+        unknown = unproven(run.method, A)
+        way = (
+            f"{run.method} is for {unknown} matrices, which this one is not known to be: use "
+            "method='gmres' or 'dense', or, where it is, declare it with sm.assume and raise "
+            "maxiter or tol"
+            if unknown
+            else "raise maxiter or tol, precondition A, or use method='dense'"
+        )
         warnings.warn(
             f"solve: {run.method} reached a relative residual of {left:.1e} with {A._label()} in "
-            f"{run.iterations} iterations, not {run.tol:.1e}; raise maxiter or tol, precondition "
-            "A, or use method='dense'",
+            f"{run.iterations} iterations, not {run.tol:.1e}; {way}",
             IllConditionedWarning,
             stacklevel=3,
         )
