@@ -101,6 +101,13 @@ def test_the_spectral_norm_of_a_large_matrix_is_iterated() -> None:
     assert torch.allclose(largest, torch.linalg.svdvals(A.to_dense())[:3])
 
 
+@pytest.mark.parametrize("ord", ["fro", 1, math.inf])
+def test_norms_of_nan_are_nan(ord: str | float) -> None:
+    for A in (LEAVES["monarch"], LEAVES["low_rank"], LEAVES["toeplitz"]):
+        bad = A._map(lambda t: t * math.nan, None)
+        assert sm.norm(bad, ord).isnan().all()
+
+
 def test_large_norms_need_no_matrix() -> None:
     n = 2**20
     A = sm.kron(sm.Hadamard(n), sm.Diagonal(torch.full((n,), 2.0)))

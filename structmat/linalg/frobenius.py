@@ -100,7 +100,7 @@ def root(square: Tensor) -> Tensor:
     """The root of a real number that rounding may have made slightly negative."""
     real = square.real if square.is_complex() else square
     safe = torch.where(real > 0, real, 1)
-    return torch.where(real > 0, safe.sqrt(), 0)
+    return torch.where(real > 0, safe.sqrt(), real.detach().clamp(min=0))  # NaN stays NaN
 
 
 @frobenius_of.register
