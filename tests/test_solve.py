@@ -176,8 +176,8 @@ def test_vmap_over_operators_and_forward_mode(name: str) -> None:
 def test_many_columns_of_a_toeplitz_matrix() -> None:
     """Gohberg and Semencul where the inverse pays, with its way out where x_0 is zero."""
     r = maker("real64")
-    op = sm.Toeplitz(heavy(r, 300), heavy(r, 300))
-    b = r(300, 40)
+    op = sm.Toeplitz(heavy(r, 600), heavy(r, 600))
+    b = r(600, 40)
     solution = sm.solve(op, b)
     assert solution.method == "gohberg-semencul"
     close(solution.x, op.to_dense(), b)
@@ -289,8 +289,7 @@ def test_fallbacks_are_named_also_inside() -> None:
     t = SYSTEMS["toeplitz without regular minors"][0](r)
     k = sm.Hankel(torch.tensor([0.0, 1, 0], dtype=W), torch.tensor([0.0, 0, 1], dtype=W))
     cases = {
-        "gko": 2 * sm.Toeplitz(hollow(r, 6), hollow(r, 6)),
-        "direct sum (gko; diagonal)": sm.direct_sum(t, sm.Diagonal(away(r, 2))),
+        "direct sum (gko; diagonal)": sm.direct_sum(2 * t, sm.Diagonal(away(r, 2))),
         "kronecker (diagonal; gko)": sm.kron(sm.Diagonal(away(r, 2)), k),
         "product (gko; circulant)": sm.Toeplitz(hollow(r, 6)) @ sm.Circulant(heavy(r, 6)),
         "block substitution (gko; diagonal)": sm.block(

@@ -33,6 +33,7 @@ from structmat.linalg import (  # isort: skip
     partitioned as partitioned,
     spectral as spectral,
     toeplitz as toeplitz,
+    toeplitz_plans as toeplitz_plans,
 )
 from structmat.linalg.action import expm_multiply
 from structmat.linalg.answer import Answer, DenseWarning

@@ -18,7 +18,7 @@ import torch
 from structmat.leaves.dense import Dense
 from structmat.linalg.iterative import LEAST, METHODS
 from structmat.linalg.pinv import structured_pinv
-from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, wide
+from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, fastest, wide
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_psd
 
@@ -42,7 +42,7 @@ def choose(A: LinearOperator, method: str | None, k: int) -> Plan | str:
             found = [*found, *alternatives(A.simplify())]
         found = [p for p in found if p.densified <= DENSE]
         if found:
-            return min(found, key=lambda p: p.setup + k * sum(p.each))
+            return fastest(found, k)
         return dense_plan(A) if A.shape[0] <= DENSE else _iterative(A)
     if method in ("dense", "dense lu"):
         return dense_plan(A)

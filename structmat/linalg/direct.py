@@ -33,6 +33,7 @@ from structmat.leaves.wavelet import Wavelet
 from structmat.linalg.inverse import Inverse, unitary_inverse
 from structmat.linalg.plan import (
     Plan,
+    alternatives,
     described,
     lu_solve,
     plan,
@@ -196,11 +197,28 @@ def _(op: Transpose) -> Plan | None:
     return transposed(op.children[0])
 
 
+@alternatives.register
+def _(op: Transpose) -> list[Plan]:
+    own = structured(op)
+    turned = op.children[0]._turned()
+    several = [] if isinstance(turned, Transpose) else alternatives(turned)
+    if own is None or own.name in [p.name for p in several]:
+        return several
+    return [own]
+
+
 @structured.register
 def _(op: Scaled) -> Plan | None:
     inner = structured(op.children[0])
-    if inner is None:
-        return None
+    return None if inner is None else _scaled(op, inner)
+
+
+@alternatives.register
+def _(op: Scaled) -> list[Plan]:
+    return [_scaled(op, inner) for inner in alternatives(op.children[0])]
+
+
+def _scaled(op: Scaled, inner: Plan) -> Plan:
     if not op.tensors and op.alpha == 0:
         return singular(op, "the factor in front is zero")
     cost = 0 if not op.tensors and op.alpha in (1, -1) else op.shape[0]

@@ -4,12 +4,9 @@ Z_f M - M Z_g = G H becomes, with the unitary U_f that diagonalises Z_f, the Cau
 
     diag(s) C - C diag(t) = (U_f G)(H U_g^H),    C = U_f M U_g^H,    C[i, j] = G_i H_j / (s_i - t_j)
 
-and Gaussian elimination of a Cauchy-like matrix needs its generators alone: with l = C[:, 0] / C_00
-and u = C[0, :] the Schur complement has the generators G - l G_0 and H - H_0 u / C_00. Rows may be
-exchanged, so elimination is with partial pivoting and needs no regular minors, other than
-Levinson's recursion. Cost: about 4 r n^2 operations, n^2 numbers for U.
-Source: Gohberg, Kailath and Olshevsky, Fast Gaussian elimination with partial pivoting for matrices
-with displacement structure (1995).
+whose Gaussian elimination (:mod:`structmat.linalg.gko`) needs the generators alone, with partial
+pivoting. Source: Gohberg, Kailath and Olshevsky, Fast Gaussian elimination with partial pivoting
+for matrices with displacement structure (1995).
 
 A Vandermonde matrix V has the O(n^2) algorithm of divided differences, which is often more exact
 than any other (Bjorck and Pereyra, Solution of Vandermonde systems of equations, 1970).
@@ -25,48 +22,12 @@ from torch import Tensor
 from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.displacement import LowDisplacementRank, toeplitz_generators
 from structmat.leaves.vandermonde import Vandermonde
+from structmat.linalg.gko import gko
 from structmat.linalg.implicit import implicitly
 from structmat.linalg.plan import Plan, cast, dense_fallback, singular, structured
 from structmat.operator import LinearOperator
 
-__all__ = ["displacement_solve", "gko", "gko_plan"]
-
-
-def gko(G: Tensor, H: Tensor, s: Tensor, t: Tensor, b: Tensor) -> Tensor:
-    """Solve C x = b where diag(s) C - C diag(t) = G H, by elimination with partial pivoting.
-
-    Args:
-        G: (..., n, r).
-        H: (..., r, n).
-        s: nodes (..., n) of the rows.
-        t: nodes (..., n) of the columns, none of them equal to one of s.
-        b: columns (..., n, k).
-    """
-    n, r = G.shape[-2:]
-    k = b.shape[-1]
-    lead = torch.broadcast_shapes(*(v.shape[:-2] for v in (G, H, b)), s.shape[:-1], t.shape[:-1])
-    rows = torch.cat([v.expand(*lead, *v.shape[-2:]) for v in (s[..., None], G, b)], -1)
-    H, t = H.expand(*lead, r, n), t.expand(*lead, n)
-    upper, right = [], []
-    for size in range(n, 0, -1):
-        column = (rows[..., 1 : 1 + r] @ H[..., :1]).squeeze(-1) / (rows[..., 0] - t[..., :1])
-        place = column.abs().argmax(-1, keepdim=True)[..., None]
-        both = torch.cat([rows, column[..., None]], -1)
-        pivot = both.gather(-2, place.expand(*lead, 1, both.shape[-1]))
-        here = torch.arange(size, device=b.device)[:, None] == place
-        both = torch.where(here, both[..., :1, :], both)[..., 1:, :]
-        row = (pivot[..., 1 : 1 + r] @ H).squeeze(-2) / (pivot[..., :1].squeeze(-1) - t)
-        upper.append(torch.cat([row.new_zeros(*lead, n - size), row], -1))
-        right.append(pivot[..., 0, 1 + r : 1 + r + k])
-        l = both[..., -1:] / pivot[..., -1:]
-        moved = both[..., 1:-1] - l * pivot[..., 1:-1]
-        rows = torch.cat([both[..., :1], moved], -1)
-        H = H[..., 1:] - H[..., :1] * (row[..., 1:] / row[..., :1])[..., None, :]
-        t = t[..., 1:]
-    out: Tensor = torch.linalg.solve_triangular(
-        torch.stack(upper, -2), torch.stack(right, -2), upper=True
-    )
-    return out
+__all__ = ["displacement_solve", "gko_plan"]
 
 
 def _to_cauchy(v: Tensor, f: int, n: int) -> Tensor:

@@ -28,6 +28,7 @@ __all__ = [
     "dense_plan",
     "described",
     "factorisation",
+    "fastest",
     "folded",
     "lu_solve",
     "plan",
@@ -55,6 +56,8 @@ class Plan:
         densified: side of the largest matrix that is made dense although it is not stored so.
         refine: whether one step of iterative refinement pays.
         fallback: what to do where ``run`` raises :class:`SingularError` although A is regular.
+        time: columns to about how many seconds, where methods compete whose operations are not of
+            one speed.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Plan:
     densified: int = 0
     refine: bool = False
     fallback: Plan | None = None
+    time: Callable[[int], float] | None = None
 
     def robust(self, b: Tensor) -> Tensor:
         """``run``, or what stands in for it where its numbers do not allow it."""
@@ -119,6 +123,14 @@ def alternatives(op: LinearOperator) -> list[Plan]:
     """Every structured method of a square ``op``; which one is cheaper depends on the columns."""
     found = structured(op)
     return [] if found is None else [found]
+
+
+def fastest(plans: Sequence[Plan], k: int) -> Plan:
+    """The plan of the least time for k columns where all tell it, else of the least operations."""
+    times = [p.time(k) for p in plans if p.time is not None]
+    if len(times) < len(plans):
+        times = [float(p.setup + k * sum(p.each)) for p in plans]
+    return plans[times.index(min(times))]
 
 
 def cast(op: LinearOperator, b: Tensor) -> LinearOperator:

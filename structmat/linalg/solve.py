@@ -93,7 +93,8 @@ def solve(
     if check:
         need_finite("solve", A)
     square = A.shape[0] == A.shape[1]
-    how = (choose if square else choose_least)(A, method, columns.shape[-1])
+    count = columns.shape[-1] + (PROBES if check and square else 0)
+    how = (choose if square else choose_least)(A, method, count)
     if isinstance(how, str):
         run = Run.of(A, how, out, tol, maxiter)
         x = iterate(A, columns, run)

@@ -1,11 +1,10 @@
-"""Matrices constant along diagonals: circulants by their spectrum, Toeplitz by Levinson.
+"""Matrices constant along diagonals whose systems Fourier transforms solve.
 
     Circulant(c): F C F^-1 = diag(F c), so C^-1 = Circulant(F^-1 (1 / F c))
     Circulant(c, f): with phi^n = f, D = diag(phi^i): D Circulant(c, f) D^-1 = Circulant(D c)
     Circulant(c, 0): lower triangular; its inverse is that of the power series sum c_k z^k
-    Toeplitz: Levinson's recursion, O(n^2), where no leading minor is zero; elimination otherwise.
-    For many columns T^-1 is made once, as two differences of products of triangular Toeplitz
-    matrices (Gohberg and Semencul, 1972), applied by Fourier transforms.
+    convolutions: circular ones by their spectrum, causal ones by a power series, others are
+    Toeplitz (:mod:`structmat.linalg.toeplitz_plans`)
 
 (Davis, Circulant matrices, 1979; Pan, Structured matrices and polynomials, 2001, section 2.6.)
 """
@@ -13,31 +12,25 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from structmat.leaves.convolution import Convolution
 from structmat.leaves.statespace import StateSpace
-from structmat.leaves.toeplitz import Circulant, Hankel, Toeplitz
-from structmat.linalg.displacement import displacement_solve, gko_plan
-from structmat.linalg.implicit import implicitly, plain
+from structmat.leaves.toeplitz import Circulant, Toeplitz
 from structmat.linalg.plan import (
     Plan,
     alternatives,
-    cast,
     dense_fallback,
     singular,
     structured,
     transposed,
-    with_fallbacks,
 )
-from structmat.linalg.result import SingularError
 from structmat.operator import LinearOperator
 
-__all__ = ["circulant_inverse", "levinson", "series_inverse"]
+__all__ = ["banded", "circulant_inverse", "series_inverse"]
 
 
 def series_inverse(c: Tensor) -> Tensor:
@@ -139,104 +132,6 @@ def _(op: Circulant) -> Plan | None:
     return structured(op._transpose())
 
 
-def levinson(op: LinearOperator, b: Tensor) -> Tensor:
-    """T^-1 b by Levinson's recursion, in double precision; elimination where numbers are hidden.
-
-    Raises:
-        SingularError: a leading minor is zero, or so small that the residual is large.
-    """
-    import scipy.linalg
-
-    if b.ndim != 2 or b.device.type != "cpu" or not plain(op, b):
-        return displacement_solve(op, b)
-    assert isinstance(op, Toeplitz | Circulant)
-    kind = torch.complex128 if b.is_complex() else torch.float64
-    c, r, right = (t.detach().to(kind).resolve_conj().numpy() for t in (op.c, op.row, b))
-    try:
-        x = torch.from_numpy(scipy.linalg.solve_toeplitz((c, r), right, check_finite=False))
-    except (scipy.linalg.LinAlgError, ZeroDivisionError) as e:
-        raise SingularError(f"{op._label()}: Levinson's recursion stops, {e}") from None
-    x = x.to(b.dtype)
-    gap, size = (op @ x - b).abs().amax(), b.abs().amax()
-    if not bool(gap <= torch.finfo(b.dtype).eps ** 0.5 * size):
-        raise SingularError(f"{op._label()}: Levinson's recursion is unstable")
-    return x
-
-
-def _levinson_plan(op: Toeplitz) -> Plan:
-    n = op.shape[0]
-
-    def run(b: Tensor) -> Tensor:
-        return implicitly(cast(op, b), b, levinson) if b.numel() else b
-
-    return Plan("levinson", run, (3 * n * n, 3 * n * n), fallback=gko_plan(op, 2), refine=True)
-
-
-@structured.register
-def _(op: Toeplitz) -> Plan | None:
-    if op.shape[0] != op.shape[1] or op.shape[0] == 0:
-        return None
-    lonely = not op.batch_shape and op.device.type == "cpu"
-    return _levinson_plan(op) if lonely else gko_plan(op, 2)
-
-
-@alternatives.register
-def _(op: Toeplitz) -> list[Plan]:
-    if op.shape[0] != op.shape[1] or op.shape[0] == 0:
-        return []
-    plans = [gko_plan(op, 2), _gohberg_semencul_plan(op)]
-    return plans if op.batch_shape else [_levinson_plan(op), *plans]
-
-
-def _gohberg_semencul_plan(op: Toeplitz) -> Plan:
-    """x_0 T^-1 = L(x) U(Jy) - L(0, y_0, ...) U(0, x_(n-1), ...), T x = e_0, T y = e_(n-1)."""
-    n = op.shape[0]
-    inner = structured(op)
-    assert inner is not None
-
-    def run(b: Tensor) -> Tensor:
-        ends = torch.zeros(n, 2, dtype=b.dtype, device=b.device)
-        ends = torch.where(_corner(n, b.device), torch.ones_like(ends), ends)
-        x, y = inner.robust(ends).unbind(-1)
-        first = x[..., :1]
-        if plain(x) and bool((first.abs() <= 1e-6 * x.abs().amax(-1, keepdim=True)).any()):
-            raise SingularError(f"{op._label()}: the minor without the last row is almost zero")
-        zero = torch.zeros_like(first)
-        y_down = torch.cat([zero, y[..., :-1]], -1)
-        x_up = torch.cat([zero, x[..., 1:].flip(-1)], -1)
-        one = Circulant(x, 0) @ (Circulant(y.flip(-1), 0).T @ b)
-        two = Circulant(y_down, 0) @ (Circulant(x_up, 0).T @ b)
-        return (one - two) / first[..., None]
-
-    product = Circulant(op.c, 0).operations()
-    each = 4 * product[0] + n, 4 * product[1] + n
-    setup = inner.setup + 2 * sum(inner.each)
-    return Plan("gohberg-semencul", run, each, setup, fallback=gko_plan(op, 2), refine=True)
-
-
-def _corner(n: int, device: torch.device) -> Tensor:
-    """True at (0, 0) and (n - 1, 1)."""
-    i = torch.arange(n, device=device)
-    return torch.stack([i == 0, i == n - 1], -1)
-
-
-@structured.register
-def _(op: Hankel) -> Plan | None:
-    """H = T J with the columns of H reversed, T Toeplitz: x = J T^-1 b."""
-    n = op.shape[0]
-    if n != op.shape[1] or n == 0:
-        return None
-    h = op._antidiagonals()
-    inner = structured(Toeplitz(h[..., n - 1 :], h[..., :n].flip(-1)))
-    assert inner is not None
-
-    def build(plans: Sequence[Plan]) -> Plan:
-        (inner,) = plans
-        return replace(inner, run=lambda b: inner.run(b).flip(-2), fallback=None)
-
-    return with_fallbacks(build, [inner])
-
-
 @structured.register
 def _(op: Convolution) -> Plan | None:
     """On one axis it is a Toeplitz or circulant matrix; a circular one on two is diagonalised."""
@@ -260,13 +155,34 @@ def _(op: Convolution) -> Plan | None:
         return Plan("circulant", run, op.operations())
     if len(op.n) > 1:
         return None
+    found = banded(op)
+    if isinstance(found, Circulant):
+        return _triangular_plan(found, op.transposed)
+    return structured(found)
+
+
+@alternatives.register
+def _(op: Convolution) -> list[Plan]:
+    found = banded(op) if op.shape[0] == op.shape[1] and len(op.n) == 1 else None
+    if isinstance(found, Toeplitz) and op.mode != "circular":
+        return alternatives(found)
+    plan = structured(op)
+    return [] if plan is None else [plan]
+
+
+def banded(op: Convolution) -> Toeplitz | Circulant:
+    """A square convolution on one axis that does not wrap: Toeplitz, from the first row and column.
+
+    A causal one is lower triangular, Circulant(c, 0), also where op is its transpose.
+    """
+    n = op.shape[0]
     c = op.kernel
     first = (c.shape[-1] - 1) // 2 if op.mode == "same" else 0
     column = _fitted(c[..., first:], n)
-    row = _fitted(c[..., : first + 1].flip(-1), n)
     if first == 0:
-        return _triangular_plan(Circulant(column, 0), op.transposed)
-    return structured(Toeplitz(row, column) if op.transposed else Toeplitz(column, row))
+        return Circulant(column, 0)
+    row = _fitted(c[..., : first + 1].flip(-1), n)
+    return Toeplitz(row, column) if op.transposed else Toeplitz(column, row)
 
 
 def _fitted(v: Tensor, n: int) -> Tensor:
