@@ -262,6 +262,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no power of two": (lambda: sm.Hadamard(n).bind(n=6), "at n = 6: Hadamard: 6 is not a power"),
     "sympy": (lambda: sm.Identity(n - n - 1), r"Identity: n must be a non-negative integer"),
     "half": (lambda: sm.Identity(n / 2).bind(n=5), r"Identity: n = 5/2 is no size"),
+    "pair": (lambda: sized.Butterfly((2, 2)), r"Butterfly: n = \(2, 2\) is no size"),
     "string": (lambda: sized.Dense("n"), "needs"),
     "negative": (lambda: sized.Dense(-3), "m = -3 is no size"),
     "rank": (lambda: sized.Monarch(m, n, nblocks=4), r"give rank="),
@@ -279,8 +280,18 @@ def test_bad_sizes(name: str) -> None:
 
 
 def test_wrong_arguments_show_the_usage() -> None:
-    with pytest.raises(TypeError, match=r"sized\.LowRank\(m: .*, \*, rank: .*\): missing"):
+    with pytest.raises(TypeError, match=r"sized\.Sparse\(m: .*, \*, per_row: .*\): missing"):
+        sized.Sparse(n)
+    with pytest.raises(ValueError, match=r"LowRank: a rank is needed"):
         sized.LowRank(n)
+
+
+def test_a_square_matrix_of_low_rank_takes_two_sizes() -> None:
+    assert sized.LowRank(64, 4).structure == sized.LowRank(64, 64, rank=4).structure
+    symbolic = sized.LowRank(n, k)
+    assert symbolic.shape == (n, n)
+    assert symbolic.cost() == sized.LowRank(n, rank=k).cost()
+    assert symbolic.bind(n=64, k=4).structure == sized.LowRank(64, 4).structure
 
 
 def test_numbers_of_sympy_are_numbers() -> None:

@@ -90,7 +90,9 @@ class Product(LinearOperator):
         return Product(*(c.T for c in reversed(self.children)))
 
     def _label(self) -> str:
-        return " @ ".join(_wrap(c, (Sum,)) for c in self.children)
+        first, *rest = self.children
+        loose = (Sum, Scaled)  # @ and * bind alike, from the left
+        return " @ ".join([_wrap(first, (Sum,)), *(_wrap(c, loose) for c in rest)])
 
 
 class Sum(LinearOperator):

@@ -3,7 +3,8 @@
 Sizes are integers, or symbols from :func:`structmat.dim` and expressions in them. With integers
 the result is a concrete operator with random entries; with symbols it composes, checks shapes and
 tells its cost like any other, and ``A.bind(n=4096)`` makes it concrete. Leaves that take sizes
-anyway (``sm.Identity(n)``, ``sm.DFT(n)``, ...) accept symbols directly.
+anyway (``sm.Identity(n)``, ``sm.DFT(n)``, ...) accept symbols directly. ``parse`` reads the same
+spelling from text, without executing it.
 """
 
 from structmat.sized.bind import bind, free_symbols
@@ -26,6 +27,7 @@ from structmat.sized.families import (
 )
 from structmat.sized.few_numbers import BlockSparse, Cauchy, Companion, Sparse, Vandermonde
 from structmat.sized.form import FAMILIES, Family, Form, Sized, SizedTensor, family
+from structmat.sized.parse import ParseError, known_names, parse
 from structmat.sized.table import cost_table
 from structmat.sized.transforms import (
     DCT,
@@ -73,6 +75,7 @@ __all__ = [
     "LowRank",
     "Monarch",
     "MonarchChain",
+    "ParseError",
     "Permutation",
     "Sized",
     "SizedTensor",
@@ -88,6 +91,8 @@ __all__ = [
     "cyclic_shift",
     "family",
     "free_symbols",
+    "known_names",
+    "parse",
     "reversal",
     "stride_permutation",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from structmat.leaves import block, butterfly, dense, diagonal, monarch, permutation
-from structmat.sized.form import Form, counts_of_chain, family
+from structmat.sized.form import Form, Sizes, counts_of_chain, family
 from structmat.sizes import has_symbols
 
 __all__ = [
@@ -75,8 +75,12 @@ def Dense(m: Any, n: Any = None) -> Form:
 
 
 @family()
-def LowRank(m: Any, n: Any = None, *, rank: Any) -> Form:
-    """U V with U m x rank, V rank x n."""
+def LowRank(m: Any, n: Any = None, *, rank: Any = None) -> Form:
+    """U V with U m x rank, V rank x n; of two sizes alone, the second is the rank."""
+    if rank is None:
+        if n is None:
+            raise ValueError("LowRank: a rank is needed, as in LowRank(m, n, rank=8)")
+        n, rank = m, n
     n = m if n is None else n
     return Form(
         (m, n),
@@ -177,7 +181,7 @@ def KroneckerSparse(a: Any, b: Any, c: Any, d: Any) -> Form:
 
 
 @family("$k^2$ divides $n$")
-def Monarch(m: Any, n: Any = None, *, nblocks: Any = None, rank: Any = None) -> Form:
+def Monarch(m: Any, n: Any = None, *, nblocks: Sizes = None, rank: Any = None) -> Form:
     """Two block-diagonal factors with a transposition between them.
 
     ``nblocks`` is K or (k, l): k blocks on the input side, l on the output side, sqrt(n) by

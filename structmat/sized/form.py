@@ -22,9 +22,21 @@ from structmat.builder import Builder
 from structmat.operator import LinearOperator
 from structmat.sizes import as_size, symbols_of
 
-__all__ = ["FAMILIES", "Family", "Form", "Sized", "SizedTensor", "counts_of_chain", "family"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Form",
+    "Sized",
+    "SizedTensor",
+    "counts_of_chain",
+    "family",
+    "form_of",
+]
 
 Count = tuple[Any, Any]
+Sizes = Any
+"""Annotation of an argument that is a size or a tuple of sizes; that of a size is Any."""
+
 Pattern = tuple[Any, Any, Any, Any]
 
 
@@ -83,7 +95,12 @@ class Family:
     condition: str = ""
 
     def arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[str, Any], ...]:
-        """Names and values as the form takes them; sizes, which it annotates Any, are checked."""
+        """Names and values as the form takes them, checked: Any is a size, Sizes one or several.
+
+        Raises:
+            TypeError: not the arguments of the form.
+            ValueError: a value that is no size.
+        """
         signature = inspect.signature(self.form)
         try:
             bound = signature.bind(*args, **kwargs)
@@ -92,10 +109,10 @@ class Family:
             raise TypeError(f"sized.{self.name}{usage}: {error}") from None
 
         def clean(name: str, value: Any) -> Any:
-            if isinstance(value, tuple | list):
+            kind = str(signature.parameters[name].annotation).removeprefix("typing.")
+            if isinstance(value, tuple | list) and kind != "Any":
                 return tuple(clean(name, v) for v in value)
-            size = signature.parameters[name].annotation in (Any, "Any")
-            return as_size(value, f"{self.name}: {name}") if size else value
+            return as_size(value, f"{self.name}: {name}") if kind in ("Any", "Sizes") else value
 
         return tuple((k, clean(k, v)) for k, v in bound.arguments.items() if v is not None)
 
@@ -211,7 +228,8 @@ class SizedTensor:
 
 
 @lru_cache(maxsize=1024)
-def _form(name: str, arguments: tuple[tuple[str, Any], ...]) -> Form:
+def form_of(name: str, arguments: tuple[tuple[str, Any], ...]) -> Form:
+    """The form of a family at arguments that the family has checked."""
     return FAMILIES[name].form(**dict(arguments))
 
 
@@ -242,7 +260,7 @@ class Sized(LinearOperator):
     def __init__(
         self, family: str, arguments: tuple[tuple[str, Any], ...], dtype: torch.dtype | None = None
     ) -> None:
-        form = _form(family, arguments)
+        form = form_of(family, arguments)
         if form.complex:
             dtype = dtype or torch.get_default_dtype().to_complex()
         entries = dtype or torch.get_default_dtype()
@@ -256,7 +274,7 @@ class Sized(LinearOperator):
     @property
     def form(self) -> Form:
         """Shape, tensors and operations, before transposition."""
-        return _form(self.family, self.arguments)
+        return form_of(self.family, self.arguments)
 
     @property
     def event_dims(self) -> dict[str, int]:  # type: ignore[override]
