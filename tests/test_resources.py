@@ -1,17 +1,10 @@
-"""Shared memory, registers and tensor-core instructions of kernels, compiled for sm_90 offline.
-
-Arguments are compiled as a launch would: pointers divisible by 16, which decides how wide loads
-are and how much the pipeline keeps in shared memory.
-"""
+"""Shared memory, registers and tensor-core instructions of kernels, compiled for sm_90 offline."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -19,62 +12,17 @@ from market import MARKET, entries
 from oracle import chains, import_source
 
 import structmat as sm
+from structmat.lowering.offline import ARCHITECTURES
 from structmat.lowering.pipeline import lower
-from structmat.lowering.plan import Device, Kernel
+from structmat.lowering.plan import Device
+from structmat.lowering.resources import compile_kernel
 
-triton = pytest.importorskip("triton")
+pytest.importorskip("triton")
 
-SHARED_MEMORY = 232448
-"""Bytes a block of threads may have on sm_90."""
+SHARED_MEMORY = ARCHITECTURES["sm_90"].shared
 
 SPILL = 64
 """Bytes of stack a thread may use: some registers at most."""
-
-POINTERS = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
-
-
-@dataclass(frozen=True)
-class Made:
-    """What the compiler made of a kernel."""
-
-    shared: int
-    stack: int
-    wgmma: bool
-    sums: int  # additions of float32 that are not part of a multiply-add
-
-
-def make(module: ModuleType, number: int, k: Kernel, dtype: str, loop: int, folder: Path) -> Made:
-    from triton.backends.compiler import GPUTarget
-
-    kernel = getattr(module, f"k{number}")
-    kinds = {"m": "*i32", "T": "i32", "S": "i32", "p": "*fp32"}
-    names = kernel.arg_names
-    signature = {n: "constexpr" if n == "LOOP" else kinds.get(n[0], POINTERS[dtype]) for n in names}
-    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n[0] not in "LS"}
-    constants = {"LOOP": loop} if "LOOP" in names else {}
-    made = triton.compile(
-        triton.compiler.ASTSource(kernel, signature=signature, constexprs=constants, attrs=attrs),
-        target=GPUTarget("cuda", 90, 32),
-        options={"num_warps": k.tile.warps, "num_stages": k.tile.stages},
-    )
-    ptx = made.asm["ptx"]
-    used = stack(made.asm["cubin"], folder)
-    return Made(made.metadata.shared, used, "wgmma" in ptx, len(re.findall(r"\badd\S*\.f32", ptx)))
-
-
-def stack(cubin: bytes, folder: Path) -> int:
-    """Bytes of stack a thread: spilled registers. 0 where the tool that tells is missing."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.exists():
-        return 0
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    done = subprocess.run(
-        [str(tool), "--dump-resource-usage", str(path)], capture_output=True, text=True, check=True
-    )
-    found = re.search(r"STACK:(\d+)", done.stdout)
-    assert found, done.stdout
-    return int(found[1])
 
 
 def check(op: sm.LinearOperator, dtype: str, folder: Path, loops: tuple[int, ...] = (1, 8)) -> None:
@@ -86,13 +34,13 @@ def check(op: sm.LinearOperator, dtype: str, folder: Path, loops: tuple[int, ...
             if k.kind == "outer":
                 continue
             for loop in loops if k.tile.loop > 1 else (1,):
-                made = make(module, number, k, dtype, loop, folder)
+                made = compile_kernel(module, number, k, dtype, loop)
                 what = f"k{number} {k.kind} {k.tile} {low.plan.graph.nodes[k.out]}"
                 assert made.shared <= SHARED_MEMORY, f"{what}: {made.shared} bytes shared"
-                assert made.stack <= SPILL, f"{what}: {made.stack} bytes of stack"
+                assert (made.stack or 0) <= SPILL, f"{what}: {made.stack} bytes of stack"
                 flat = k.kind == "dot" and k.tile.group == 1 and k.tile.rows >= 64
                 if flat and dtype != "float32":
-                    assert made.wgmma, f"{what}: no wgmma"
+                    assert made.tensor_cores == "wgmma", f"{what}: no wgmma"
 
 
 def zeros(*shape: int) -> torch.Tensor:
@@ -128,8 +76,9 @@ def test_long_float32_reductions_sum_by_steps(tmp_path: Path) -> None:
     low = lower(graph, "triton", "float32", Device(), "dense")
     (k,) = low.plan.kernels
     assert k.tile.reduce < 200
-    made = make(import_source(low.source, tmp_path), 0, k, "float32", 1, tmp_path)
-    assert made.sums >= k.tile.rows * k.tile.out // (32 * k.tile.warps)
+    made = compile_kernel(import_source(low.source, tmp_path), 0, k, "float32", 1)
+    sums = re.findall(r"\badd\S*\.f32", made.ptx)  # that are not part of a multiply-add
+    assert len(sums) >= k.tile.rows * k.tile.out // (32 * k.tile.warps)
 
 
 @pytest.mark.slow
