@@ -2,7 +2,8 @@
 
     simplify -> to_chain -> merge_index_maps -> choose_layouts -> fuse -> tile -> emit
 
-:func:`lower` runs all but the first two on a graph (forward or gradient) and checks each result.
+:func:`lower` runs all but the first two on a graph (forward or gradient) and checks each result;
+the source only under ``STRUCTMAT_VERIFY=1``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from structmat.lowering.verify import (
     check_plan,
     check_source,
     check_tiled,
+    verifying,
 )
 from structmat.tables import Indices
 
@@ -103,5 +105,6 @@ def lower(
         plan = tile(plan, dtype)
         check_tiled(plan)
         source, tables = emit_triton(plan, title, dtype, device.sms)
-    check_source(source)
+    if verifying():  # parsing takes as long as all passes; importing the module parses it anyway
+        check_source(source)
     return Lowered(plan, fused, source, tuple(tables))

@@ -1,4 +1,4 @@
-"""Generated modules go to a folder of their own; random tests draw the same everywhere."""
+"""Generated modules have a folder of their own and are checked; random tests draw the same."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from hypothesis.internal.conjecture import providers
 
 os.environ["STRUCTMAT_CACHE"] = tempfile.mkdtemp(prefix="structmat-tests-")
+os.environ["STRUCTMAT_VERIFY"] = "1"
 
 # hypothesis mixes constants of the local modules that happen to be imported into its draws, so that
 # a derandomised test would depend on which tests ran before it in the same process.

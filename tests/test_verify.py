@@ -9,6 +9,7 @@ from market import MARKET, entries
 from oracle import chains
 
 from structmat.index import DigitMap
+from structmat.lowering import pipeline
 from structmat.lowering.ir import (
     Add,
     Concat,
@@ -24,7 +25,7 @@ from structmat.lowering.ir import (
 )
 from structmat.lowering.passes import respell_x, respell_y
 from structmat.lowering.pipeline import PASSES
-from structmat.lowering.plan import Plan, fuse, tile
+from structmat.lowering.plan import Device, Plan, fuse, tile
 from structmat.lowering.verify import (
     SpecError,
     check_chain,
@@ -211,3 +212,21 @@ def test_every_pass_says_what_it_does() -> None:
     ]
     assert all(p.statement for p in PASSES)
     assert issubclass(SpecError, AssertionError)
+
+
+def test_what_is_always_checked_and_what_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = chains(MARKET["permuted"](entries(0)))[0]
+
+    def bad(*args: object, **options: object) -> tuple[str, list[object]]:
+        return "def run(:", []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "emit_torch", bad)
+        patch.setenv("STRUCTMAT_VERIFY", "1")
+        with pytest.raises(SpecError, match="source: line 1"):
+            pipeline.lower(graph, "torch", "float64", Device(), "bad")
+        patch.delenv("STRUCTMAT_VERIFY")
+        assert pipeline.lower(graph, "torch", "float64", Device(), "bad").source == "def run(:"
+    monkeypatch.setattr(pipeline, "fuse", lambda graph, backend: Plan(graph, (), frozenset()))
+    with pytest.raises(SpecError, match="plan: an output is never made"):
+        pipeline.lower(graph, "torch", "float64", Device(), "bad")
