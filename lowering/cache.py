@@ -13,9 +13,11 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +28,10 @@ import numpy as np
 from structmat import primitives
 from structmat.tables import Indices, Table
 
-__all__ = ["cache_dir", "digest", "find", "load", "store"]
+__all__ = ["Entry", "cache_dir", "clear", "digest", "entries", "find", "load", "store"]
+
+OURS = re.compile(r"([0-9a-f]{32})\.(py|json|cpython-\d+\.pyc)")
+"""Names of the files that an entry may have; others in the folder are left alone."""
 
 
 def cache_dir() -> Path:
@@ -81,6 +86,63 @@ def store(key: str, source: str, tables: tuple[Indices, ...], about: dict[str, A
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             file.write(text)
         os.replace(file.name, folder / name)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a module on disk says about itself.
+
+    Attributes:
+        key: of the entry.
+        title: first line of the module; empty where the entry is damaged.
+        backend: that it is for.
+        dtype: of rows and values.
+        device: by its name.
+        bytes: of its files.
+        sound: whether ``find`` would return it; damaged entries, and those of older versions, are
+            made again when they are needed.
+    """
+
+    key: str
+    title: str
+    backend: str
+    dtype: str
+    device: str
+    bytes: int
+    sound: bool
+
+
+def entries() -> list[Entry]:
+    """The modules in the folder, by title."""
+    found = []
+    for key, paths in sorted(_files().items()):
+        sound = find(key) is not None
+        about = json.loads((cache_dir() / f"{key}.json").read_text()) if sound else {}
+        title, backend, dtype, device = (
+            str(about.get(name, "")) for name in ("title", "backend", "dtype", "device")
+        )
+        size = sum(p.stat().st_size for p in paths)
+        found.append(Entry(key, title, backend, dtype, device, size, sound))
+    return sorted(found, key=lambda e: e.title)
+
+
+def clear() -> int:
+    """Remove every module from the folder, and nothing else; returns how many."""
+    files = _files()
+    for paths in files.values():
+        for path in paths:
+            path.unlink()
+    return len(files)
+
+
+def _files() -> dict[str, list[Path]]:
+    """The files of each entry, those of Python's own cache included."""
+    out: dict[str, list[Path]] = {}
+    for folder in (cache_dir(), cache_dir() / "__pycache__"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if name := OURS.fullmatch(path.name):
+                out.setdefault(name[1], []).append(path)
+    return out
 
 
 def _packed(table: Indices) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import PASSES, Lowered
+from structmat.lowering.plan import Plan, Tile
 from structmat.operator import LinearOperator
 
-__all__ = ["itemsize", "stage_texts", "title_of"]
+__all__ = ["itemsize", "stage_texts", "tile_text", "title_of"]
 
 
 def title_of(op: LinearOperator, dtype: torch.dtype) -> str:
@@ -22,6 +25,17 @@ def title_of(op: LinearOperator, dtype: torch.dtype) -> str:
 def itemsize(dtype: str) -> int:
     """Bytes of a number."""
     return torch.empty(0, dtype=getattr(torch, dtype)).element_size()
+
+
+def tile_text(plan: Plan, dtype: str, batch: int = 1024) -> str:
+    """A tiled plan as text: kernels with their bytes and flops, then launch configurations."""
+    lines = [plan.describe(itemsize(dtype), batch)]
+    names = [f.name for f in fields(Tile)]
+    for i, k in enumerate(plan.kernels):
+        if k.kind not in ("call", "outer"):  # the library has its own
+            sizes = ", ".join(f"{name} {getattr(k.tile, name)}" for name in names)
+            lines.append(f"k{i} {k.kind}: {sizes}")
+    return "\n".join(lines)
 
 
 def stage_texts(
@@ -43,7 +57,7 @@ def stage_texts(
         str(merge_index_maps(graph)),
         str(lowered.plan.graph),
         lowered.fused.describe(size, batch),
-        lowered.plan.describe(size, batch),
+        tile_text(lowered.plan, dtype, batch),
         lowered.source,
     )
     return dict(zip((p.name for p in PASSES), texts, strict=True))

@@ -18,6 +18,8 @@ from structmat.cli import main
 from structmat.interop import MissingExtra
 from structmat.operator import LinearOperator
 
+COMMANDS = ("demo", "project", "lower", "doctor", "cache")
+
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """The one line on stderr of a command that must end with status 2."""
@@ -35,7 +37,7 @@ def python(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestProgram:
-    @pytest.mark.parametrize("argv", [["--help"], *([c, "--help"] for c in ("demo", "project"))])
+    @pytest.mark.parametrize("argv", [["--help"], *([c, "--help"] for c in COMMANDS)])
     def test_help(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             main(argv)
@@ -46,7 +48,7 @@ class TestProgram:
         with pytest.raises(SystemExit):
             main(["--help"])
         text = capsys.readouterr().out
-        assert all(command in text for command in ("demo", "project", "doctor"))
+        assert all(command in text for command in COMMANDS)
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
@@ -188,32 +190,6 @@ class TestProject:
         (tmp_path / "w.npy").write_bytes(b"")
         assert "w.npy" in fails(capsys, "project", str(tmp_path / "w.npy"), "--nblocks", "1")
         assert "expected a file that ends in" in fails(capsys, "project", "w.txt", "--nblocks", "1")
-
-
-class TestDoctor:
-    def test_all_is_well(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["doctor"]) == 0
-        text = capsys.readouterr().out
-        for word in ("python", "torch", torch.__version__, "cache folder", "check torch"):
-            assert word in text
-        assert "ok: compiled Monarch on" in text
-
-    def test_a_wrong_backend_is_found(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr(sm, "compile", lambda A, **options: lambda x: 2 * A(x))
-        assert main(["doctor"]) == 1
-        assert "FAILED: compiled Monarch" in capsys.readouterr().out
-
-    def test_a_broken_backend_is_found(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        def broken(*args: object, **options: object) -> None:
-            raise RuntimeError("no compiler\nanywhere")
-
-        monkeypatch.setattr(sm, "compile", broken)
-        assert main(["doctor"]) == 1
-        assert "FAILED: RuntimeError: no compiler\n" in capsys.readouterr().out
 
 
 class TestDemo:

@@ -1,4 +1,5 @@
-"""Golden text: every form of four named expressions, and hashes of all generated sources.
+"""Golden text: every form of four named expressions, a run of ``structmat lower``, and hashes of
+all generated sources.
 
 A change of the compiler shows here what it changed. To accept it:
 
@@ -23,6 +24,7 @@ from market import MARKET, Make, entries
 from oracle import chains
 
 import structmat as sm
+from structmat.cli import main
 from structmat.lowering.adjoint import adjoint
 from structmat.lowering.passes import choose_layouts, merge_index_maps
 from structmat.lowering.pipeline import lower
@@ -100,6 +102,14 @@ def tiles(plan: Plan) -> str:
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_stages(name: str) -> None:
     compare(f"{name}.txt", stages(EXPRESSIONS[name](entries(0))))
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What ``structmat lower`` prints of an expression, by its sizes."""
+    expression = "Monarch(n, nblocks=32) @ Diagonal(n) + LowRank(n, 16) @ stride_permutation(n, 4)"
+    argv = ["lower", expression, "--bind", "n=1024", "--backend", "triton", "--dtype", "bfloat16"]
+    assert main([*argv, "--arch", "sm_90", "--batch", "4096"]) == 0
+    compare("lower.txt", capsys.readouterr().out)
 
 
 @cache
