@@ -107,7 +107,7 @@ $(VENV)/.installed-demo: $(VENV)/.created $(REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created $(REQUIREMENTS)
-	$(call pip,structmat and what its tests need,-e ".[cli$(comma)interop$(comma)triton$(comma)dev]")
+	$(call pip,structmat and what its tests need,-e ".[cli$(comma)interop$(comma)triton$(comma)cuda$(comma)dev]")
 	$(call weights)
 	@touch $@
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from structmat.lowering import ops as _ops  # noqa: F401  (registers structmat::apply)
-from structmat.lowering.ir import Apply, Graph
+from structmat.lowering.backends import BACKENDS, choose_backend
+from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program
@@ -29,76 +30,6 @@ from structmat.rules.engine import simplify
 from structmat.rules.table import Step
 
 __all__ = ["Compiled", "compile"]
-
-BACKENDS = ("auto", "torch", "triton", "cuda")
-TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-
-
-def has_triton() -> bool:
-    """Whether Triton can be imported, without importing it."""
-    import importlib.util
-
-    return importlib.util.find_spec("triton") is not None
-
-
-def choose_backend(
-    wanted: str, device: torch.device, dtype: torch.dtype, graph: Graph, offline: bool = False
-) -> tuple[str, str]:
-    """The backend that serves this chain, and why.
-
-    Args:
-        wanted: ``"auto"``, or an explicit backend.
-        device: where x is.
-        dtype: of rows and values.
-        graph: the chain.
-        offline: source is written for another machine: what is installed here does not matter.
-
-    Raises:
-        RuntimeError: an explicit backend that cannot serve this device or dtype.
-        NotImplementedError: backend ``"cuda"``.
-    """
-    import os
-
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if wanted == "torch":
-        return "torch", "asked for"
-    if wanted == "cuda":
-        raise NotImplementedError(
-            "backend='cuda': this version generates no CUDA C++; backend='triton' runs on the GPU"
-        )
-    if wanted == "triton":
-        if not offline and not has_triton():
-            raise RuntimeError("backend='triton': Triton is not installed; pip install triton")
-        library = _library_calls(graph)
-        if library:
-            raise RuntimeError(
-                f"backend='triton': {library} runs in library calls; use backend='torch'"
-            )
-        if dtype.is_complex:
-            raise RuntimeError(
-                f"backend='triton': Triton has no {dtype}; use backend='torch' for complex numbers"
-            )
-        if device.type != "cuda" and not interpreted:
-            raise RuntimeError(
-                f"backend='triton': x is on {device}; move it to a GPU, use backend='torch', or "
-                "set TRITON_INTERPRET=1 to run Triton's interpreter"
-            )
-        return "triton", "asked for" + (", interpreted" if device.type != "cuda" else "")
-    if device.type != "cuda":
-        return "torch", f"x is on {device.type}: library calls are the fast path there"
-    if not offline and not has_triton():
-        return "torch", "Triton is not installed"
-    if dtype not in TRITON_DTYPES:
-        return "torch", f"{dtype} products run in the vendor's libraries"
-    library = _library_calls(graph)
-    if library:
-        return "torch", f"{library} runs in library calls"
-    return "triton", f"x is on {device.type} in {dtype}: fused kernels"
-
-
-def _library_calls(graph: Graph) -> str:
-    """The primitives of a chain, by name."""
-    return ", ".join(sorted({type(n.op).__name__ for n in graph.nodes if isinstance(n, Apply)}))
 
 
 def _mapped(tensors: Sequence[Tensor]) -> bool:
@@ -112,7 +43,7 @@ class Compiled:
 
     Args:
         operator: A.
-        backend: ``"auto"``, ``"torch"`` or ``"triton"``.
+        backend: ``"auto"``, ``"torch"``, ``"triton"`` or ``"cuda"``.
 
     Raises:
         TypeError: A is not an operator.
@@ -384,8 +315,8 @@ def compile(operator: LinearOperator, backend: str = "auto") -> Compiled:
 
     Args:
         operator: A.
-        backend: ``"auto"`` (Triton on a GPU where it serves, torch elsewhere), ``"torch"`` or
-            ``"triton"``; an explicit backend never falls back.
+        backend: ``"auto"`` (on a GPU CUDA C++ and Triton where they serve, torch elsewhere),
+            ``"torch"``, ``"triton"`` or ``"cuda"``; an explicit backend never falls back.
 
     Returns:
         :class:`structmat.lowering.Compiled`: ``f(x) == A(x)``.

@@ -1,46 +1,32 @@
-"""emit (Triton): a standalone, readable module from a tiled plan.
-
-The module has one ``@triton.jit`` function a kernel, ``run(inputs, values, tables)`` that
-launches them, ``reference`` in plain torch, and a ``__main__`` that checks one against the other
-on random data. It imports torch and triton only.
-"""
+"""emit (Triton): the kernels of a tiled plan that Triton compiles, as text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from structmat.index import IndexMap, refine, split_digits
 from structmat.kernels import chip as chip_template
 from structmat.kernels import dot as dot_template
 from structmat.kernels import fma as fma_template
 from structmat.kernels import grad as grad_template
+from structmat.lowering.emit_reference import tuple_text
 from structmat.lowering.expr import Expressions, decode, offset, term, total
-from structmat.lowering.ir import Contract, Einsum, Graph, Input, Outer
+from structmat.lowering.ir import Contract, Einsum, Graph, Outer
 from structmat.lowering.plan import Kernel, Plan, grouped_digit
 
-__all__ = ["emit_triton"]
+__all__ = ["TritonKernels"]
 
 
-def emit_triton(plan: Plan, title: str, dtype: str, sms: int = 132) -> tuple[str, list[IndexMap]]:
-    """Source of a module for a tiled plan.
+class TritonKernels:
+    """Texts of kernels, and the tables that they read.
 
     Args:
         plan: after ``tile``.
-        title: the module's docstring.
         dtype: torch's name of the dtype of inputs and values, such as ``"bfloat16"``.
-        sms: multiprocessors of the device, which set how long a program's loop may be.
-
-    Returns:
-        The source, and the index maps whose int32 tables ``run`` expects in ``tables``.
     """
-    return _Module(plan, dtype, sms).text(title)
 
-
-class _Module:
-    def __init__(self, plan: Plan, dtype: str, sms: int) -> None:
+    def __init__(self, plan: Plan, dtype: str) -> None:
         self.plan = plan
-        self.sms = sms
         self.graph: Graph = plan.graph
         self.dtype = dtype
         self.accumulate = "tl.float64" if dtype == "float64" else "tl.float32"
@@ -51,14 +37,19 @@ class _Module:
     def kernel(self, number: int, k: Kernel) -> tuple[str, list[str], str]:
         """Source of a kernel, its parameters, and the number of programs as an expression."""
         ex = Expressions(self.graph, self.plan.stored, self.tables, self.accumulate)
-        make = {"dot": self.dot, "fma": self.fma, "chip": self.chip, "pointwise": self.pointwise}
+        make = {
+            "dot": self._dot,
+            "fma": self._fma,
+            "chip": self._chip,
+            "pointwise": self._pointwise,
+        }
         text, programs = make[k.kind](k, ex, f"k{number}")
         ex.use(f"v{k.out}")
         inner = "\n".join(line for line in text.splitlines() if line.strip())
         params = ", ".join(ex.used)
         return inner.replace("{PARAMS}", params), ex.used, programs
 
-    def common(self, k: Kernel, name: str) -> dict[str, object]:
+    def _common(self, k: Kernel, name: str) -> dict[str, object]:
         what = "\n    ".join(str(self.graph.nodes[r]) for r in k.roots) or str(
             self.graph.nodes[k.out]
         )
@@ -79,7 +70,7 @@ class _Module:
             ),
         }
 
-    def bases(self, k: Kernel, ex: Expressions, indent: str) -> str:
+    def _bases(self, k: Kernel, ex: Expressions, indent: str) -> str:
         """Pointers to the first row, in 64 bits."""
         stored = [int(u[1:]) for u in ex.used if u.startswith("v")]
         stored += [k.out] if k.out not in stored else []
@@ -87,12 +78,12 @@ class _Module:
             f"{indent}x{v} = v{v} + row0.to(tl.int64) * {self.graph.nodes[v].size}" for v in stored
         )
 
-    def pushed(self, k: Kernel, ex: Expressions, indent: str) -> str:
+    def _pushed(self, k: Kernel, ex: Expressions, indent: str) -> str:
         last = k.roots[-1]
         steps = ex.push(k.push, last, "i", "acc", "t", "ok")
         return "\n".join(f"{indent}{name} = {text}" for name, text in steps)
 
-    def loaded(self, k: Kernel, root: int, ex: Expressions, index: str, mask: str) -> str:
+    def _loaded(self, k: Kernel, root: int, ex: Expressions, index: str, mask: str) -> str:
         """The operand of a contraction at ``index``, in the dtype of a tensor-core product."""
         node = self.graph.nodes[root]
         assert isinstance(node, Contract)
@@ -102,7 +93,7 @@ class _Module:
         element = f"w{node.w}.dtype.element_ty"
         return f"({ex.pull(node.x, index, 't', mask, inside)}).to({element})"
 
-    def dot(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
+    def _dot(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
         spec = self.graph.nodes[k.roots[0]].spec  # type: ignore[attr-defined]
         w = self.graph.nodes[k.roots[0]].w  # type: ignore[attr-defined]
         tl = k.tile
@@ -166,11 +157,11 @@ class _Module:
 
         hoist = n_red <= tl.reduce
         indent = "        " if hoist else "    "
-        fill = self.common(k, name)
+        fill = self._common(k, name)
         fill.update(
-            load_x=self.loaded(k, k.roots[0], ex, x_index, x_mask),
+            load_x=self._loaded(k, k.roots[0], ex, x_index, x_mask),
             load_w=f"tl.load(w{w} + {w_index}{w_tail})",
-            push=self.pushed(k, ex, indent),
+            push=self._pushed(k, ex, indent),
         )
         fill.update(
             blocks=blocks,
@@ -179,16 +170,16 @@ class _Module:
             out=tl.out,
             start_o="" if steps_o == 1 else f"block % {steps_o} * {tl.out} + ",
             group="\n".join(lines),
-            bases=self.bases(k, ex, indent),
+            bases=self._bases(k, ex, indent),
             acc_shape=f"({tl.group}, {tl.rows}, {tl.out})" if three else f"({tl.rows}, {tl.out})",
             total_reduced=n_red,
             index=y_index,
             mask=y_mask,
         )
         template = dot_template.HOISTED if hoist else dot_template.STEPPED
-        return template.format(**fill), self.programs(k, blocks, hoist)
+        return template.format(**fill), self._programs(k, blocks, hoist)
 
-    def programs(self, k: Kernel, blocks: int, loops: bool) -> str:
+    def _programs(self, k: Kernel, blocks: int, loops: bool) -> str:
         """The grid, and the keyword of a loop over tiles of rows where the kernel has one."""
         times = "" if blocks == 1 else f" * {blocks}"
         if not loops:
@@ -196,7 +187,7 @@ class _Module:
         tiles = f"_loop(T, {k.tile.rows}, {blocks}, {k.tile.loop})"
         return f"triton.cdiv(T, {k.tile.rows} * (loop := {tiles})){times}"
 
-    def fma(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
+    def _fma(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
         spec = self.graph.nodes[k.roots[0]].spec  # type: ignore[attr-defined]
         w = self.graph.nodes[k.roots[0]].w  # type: ignore[attr-defined]
         n_red = math.prod(spec.shape(spec.reduced))
@@ -211,32 +202,32 @@ class _Module:
             "live",
             frozenset({k.roots[0], *k.push}),
         )
-        fill = self.common(k, name)
+        fill = self._common(k, name)
         fill.update(
             load_x=pulled,
             load_w=f"tl.load(w{w} + {total(['bw', rw])}, mask=y < {spec.m}, other=0.0){ex.cast}",
-            push=self.pushed(k, ex, "    "),
+            push=self._pushed(k, ex, "    "),
         )
         fill.update(
             blocks=blocks,
             out=k.tile.out,
             m_root=spec.m,
-            bases=self.bases(k, ex, "    "),
+            bases=self._bases(k, ex, "    "),
             base_x=offset("y", spec, spec.y, spec.x) + " + y * 0",
             base_w=offset("y", spec, spec.y, spec.w) + " + y * 0",
             accumulate=self.accumulate,
             total_reduced=n_red,
         )
-        return fma_template.FMA.format(**fill), self.programs(k, blocks, False)
+        return fma_template.FMA.format(**fill), self._programs(k, blocks, False)
 
-    def pointwise(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
+    def _pointwise(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
         blocks = -(-self.graph.nodes[k.out].size // k.tile.out)
-        fill = self.common(k, name)
+        fill = self._common(k, name)
         fill["pulled"] = ex.pull(k.out, "i", "t", "ok", frozenset({k.out}))
-        fill.update(blocks=blocks, out=k.tile.out, bases=self.bases(k, ex, "    "))
-        return fma_template.POINTWISE.format(**fill), self.programs(k, blocks, False)
+        fill.update(blocks=blocks, out=k.tile.out, bases=self._bases(k, ex, "    "))
+        return fma_template.POINTWISE.format(**fill), self._programs(k, blocks, False)
 
-    def chip(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
+    def _chip(self, k: Kernel, ex: Expressions, name: str) -> tuple[str, str]:
         setup, body = [], []
         before: Einsum | None = None
         for j, root in enumerate(k.roots):
@@ -263,18 +254,18 @@ class _Module:
                         offset("c", spec, spec.reduced, spec.x),
                     ]
                 )
-                body.append(f"        h = {self.loaded(k, root, ex, index, 'live')}")
+                body.append(f"        h = {self._loaded(k, root, ex, index, 'live')}")
             else:
-                body.append(self.exchange(before, spec, k.tile.rows, f"w{node.w}"))
+                body.append(self._exchange(before, spec, k.tile.rows, f"w{node.w}"))
             body.append(chip_template.PRODUCT.format(number=j))
             before = spec
         assert before is not None
         last = len(k.roots) - 1
-        fill = self.common(k, name)
-        fill["push"] = self.pushed(k, ex, "        ")
+        fill = self._common(k, name)
+        fill["push"] = self._pushed(k, ex, "        ")
         fill.update(
             setup="\n".join(setup),
-            bases=self.bases(k, ex, "        "),
+            bases=self._bases(k, ex, "        "),
             body="\n".join(body),
             index=total(
                 [
@@ -283,9 +274,9 @@ class _Module:
                 ]
             ),
         )
-        return chip_template.CHIP.format(**fill), self.programs(k, 1, True)
+        return chip_template.CHIP.format(**fill), self._programs(k, 1, True)
 
-    def exchange(self, a: Einsum, b: Einsum, rows: int, w: str) -> str:
+    def _exchange(self, a: Einsum, b: Einsum, rows: int, w: str) -> str:
         """Re-spell [a.parallel, rows, a.out] as [b.parallel, rows, b.reduced]."""
         fine = refine(a.shape(a.y), b.shape(b.x))
         assert fine is not None
@@ -299,57 +290,10 @@ class _Module:
         p, r = math.prod(b.shape(b.parallel)), math.prod(b.shape(b.reduced))
         return chip_template.EXCHANGE.format(
             element=f"{w}.dtype.element_ty",
-            fine=_tuple(sizes),
-            order=_tuple([have.index(j) for j in want]),
-            shape=_tuple([p, rows, r]),
+            fine=tuple_text(sizes),
+            order=tuple_text([have.index(j) for j in want]),
+            shape=tuple_text([p, rows, r]),
         )
-
-    # module ------------------------------------------------------------------------------------
-
-    def text(self, title: str) -> tuple[str, list[IndexMap]]:
-        kernels, launches, library = [], [], []
-        lines = []
-        for v, nd in enumerate(self.graph.nodes):
-            if isinstance(nd, Input):
-                lines.append(f"    v{v} = inputs[{nd.which}]")
-        for number, k in enumerate(self.plan.kernels):
-            if k.kind == "outer":
-                library.append(f"    {self.outer(k)}")
-                continue
-            if k.kind == "grad":
-                text, call = self.grad(k, f"k{number}")
-                kernels.append(text)
-                library.append(call)
-                continue
-            text, used, programs = self.kernel(number, k)
-            kernels.append(text)
-            names = {"v": "{}", "w": "values[{}]", "m": "tables[{}]"}
-            args = [u if u[0] == "v" else names[u[0]].format(u[1:]) for u in used]
-            loop = "LOOP=loop, " if "loop :=" in programs else ""
-            lines.append(f"    v{k.out} = inputs[0].new_empty(T, {self.graph.nodes[k.out].size})")
-            launches.append(
-                f"        k{number}[({programs},)]({', '.join(args)}, T, "
-                f"{loop}num_warps={k.tile.warps}, num_stages={k.tile.stages})"
-            )
-        if launches:
-            lines += ["    if T:", *launches]
-        body = "\n".join(["    T = inputs[0].shape[0]", *lines, *library])
-        results = ", ".join(f"v{o}" for o in self.graph.outputs)
-        source = _MODULE.format(
-            title=title,
-            kernels="\n\n\n".join(t.strip("\n") for t in kernels),
-            body=body,
-            results=results,
-            reference="\n".join(self.reference()),
-            sizes=[nd.size for nd in self.graph.nodes if isinstance(nd, Input)],
-            shapes=[list(s) for s in self.graph.shapes],
-            tables=f"[{', '.join(str(t.array().tolist()) for t in self.tables.values())}]"
-            if sum(t.size for t in self.tables.values()) <= 4096
-            else "None  # the tables of index maps are long: pass them",
-            dtype=self.dtype,
-            sms=self.sms,
-        )
-        return source, list(self.tables.values())
 
     def grad(self, k: Kernel, name: str) -> tuple[str, str]:
         """A weight gradient: the kernel, and the statements that run and sum its shares."""
@@ -417,7 +361,7 @@ class _Module:
             index=place,
             mask=" & ".join(masks) or "(g >= 0)",
         )
-        shape = _tuple(spec.shape(spec.w))
+        shape = tuple_text(spec.shape(spec.w))
         call = (
             f"    shares = max(1, min(triton.cdiv(T, {tl.rows}), 2 * SMS // {blocks}))\n"
             f"    steps = triton.cdiv(triton.cdiv(T, {tl.rows}), shares)\n"
@@ -429,146 +373,3 @@ class _Module:
         )
         clean = "\n".join(line for line in text.splitlines() if line.strip())
         return clean, call
-
-    def outer(self, k: Kernel) -> str:
-        """Gradient of values: one library contraction over the batch (cuBLAS)."""
-        node = self.graph.nodes[k.out]
-        assert isinstance(node, Outer)
-        s = node.spec
-        total_digits = len(s.sizes)
-        return (
-            f"v{k.out} = torch.einsum("
-            f"v{node.x}.reshape(T, {_tuple(s.shape(s.x))[1:-1]}), {[total_digits, *s.x]}, "
-            f"v{node.g}.reshape(T, {_tuple(s.shape(s.y))[1:-1]}), {[total_digits, *s.y]}, "
-            f"{list(s.w)})"
-        )
-
-    def reference(self) -> list[str]:
-        """The graph in plain torch, float64, one line a node."""
-        from structmat.lowering.ir import Add, Concat, Permute, Scalar, Slice, Zeros
-
-        lines = ["    T = inputs[0].shape[0]"]
-        tables = {t: n for n, t in self.tables.items()}
-        for v, nd in enumerate(self.graph.nodes):
-            match nd:
-                case Input(which=which):
-                    text = f"inputs[{which}].double()"
-                case Contract(x=x, w=w, spec=s):
-                    e = len(s.sizes)
-                    text = (
-                        f"torch.einsum(v{x}.reshape(T, {_inner(s.shape(s.x))}), {[e, *s.x]}, "
-                        f"values[{w}].double().reshape({_tuple(s.shape(s.w))}), {list(s.w)}, "
-                        f"{[e, *s.y]}).reshape(T, {nd.size})"
-                    )
-                case Outer(x=x, g=g, spec=s):
-                    e = len(s.sizes)
-                    text = (
-                        f"torch.einsum(v{x}.reshape(T, {_inner(s.shape(s.x))}), {[e, *s.x]}, "
-                        f"v{g}.reshape(T, {_inner(s.shape(s.y))}), {[e, *s.y]}, {list(s.w)})"
-                    )
-                case Permute(x=x, index=index):
-                    if index in tables:
-                        text = f"v{x}[:, torch.tensor(TABLES[{tables[index][1:]}])]"
-                    elif hasattr(index, "shape"):
-                        order = _tuple([0, *(o + 1 for o in index.order)])  # type: ignore[attr-defined]
-                        text = (
-                            f"v{x}.reshape(T, {_inner(index.shape)})"
-                            f".permute({order}).reshape(T, {nd.size})"
-                        )
-                    elif hasattr(index, "a"):
-                        at = (
-                            f"(torch.arange({nd.size}, device=v{x}.device) * {index.a} + {index.b})"  # type: ignore[attr-defined]
-                        )
-                        text = f"v{x}[:, {at} % {nd.size}]"
-                    else:
-                        text = f"v{x}[:, {index.array().tolist()}]"
-                case Scalar(x=x, alpha=alpha):
-                    text = f"v{x} * {alpha!r}"
-                case Add(xs=xs):
-                    text = " + ".join(f"v{a}" for a in xs)
-                case Slice(x=x):
-                    text = (
-                        f"v{x}.reshape(T, {nd.pre}, {nd.full}, {nd.post})"
-                        f"[:, :, {nd.start}:{nd.stop}].reshape(T, {nd.size})"
-                    )
-                case Concat(xs=xs):
-                    parts = ", ".join(
-                        f"v{a}.reshape(T, {nd.pre}, {c}, {nd.post})"
-                        for a, c in zip(xs, nd.sizes, strict=True)
-                    )
-                    text = f"torch.cat([{parts}], 2).reshape(T, {nd.size})"
-                case Zeros():
-                    text = f"inputs[0].double().new_zeros(T, {nd.size})"
-                case _:
-                    raise TypeError(type(nd).__name__)
-            lines.append(f"    v{v} = {text}")
-        lines.append(f"    return [{', '.join(f'v{o}' for o in self.graph.outputs)}]")
-        return lines
-
-
-def _tuple(sizes: Sequence[int]) -> str:
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
-
-
-def _inner(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, sizes)) or "1"
-
-
-_MODULE = '''"""{title}"""
-
-import os
-
-import torch
-
-if __name__ == "__main__" and not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # no GPU: check the arithmetic in Triton's interpreter
-
-import triton
-import triton.language as tl
-
-
-SMS = {sms}  # multiprocessors of the device this was made for
-
-
-def _loop(rows, tile, blocks, most):
-    """Tiles of rows a program walks with the same values: as many as keep the device full."""
-    loop = 1
-    while loop < most and triton.cdiv(rows, tile * 2 * loop) * blocks >= 0.9 * SMS:
-        loop *= 2
-    return loop
-
-
-{kernels}
-
-
-def run(inputs, values, tables=()):
-    """inputs: rows (T, n); values: tensors of the factors, contiguous; returns rows (T, m)."""
-{body}
-    return [{results}]
-
-
-SIZES = {sizes}  # length of a row of each input
-SHAPES = {shapes}  # shape of each values tensor
-TABLES = {tables}
-DTYPE = torch.{dtype}
-
-
-def reference(inputs, values):
-    """The same in plain torch and float64."""
-{reference}
-
-
-if __name__ == "__main__":
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = 256 if device == "cuda" else 33
-    if device == "cpu" and DTYPE == torch.bfloat16:
-        DTYPE = torch.float16  # the interpreter has no bfloat16 products
-    inputs = [torch.randn(rows, n, device=device).to(DTYPE) for n in SIZES]
-    values = [torch.randn(s, device=device).to(DTYPE) for s in SHAPES]
-    tables = [torch.tensor(t, dtype=torch.int32, device=device) for t in TABLES]
-    for got, want in zip(run(inputs, values, tables), reference(inputs, values)):
-        error = (got.double() - want).norm() / want.norm().clamp_min(1e-30)
-        print(f"relative error {{error:.2e}} on {{device}}, {{DTYPE}}, {{tuple(got.shape)}}")
-        assert error < (2e-2 if DTYPE != torch.float64 else 1e-12)
-'''

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from structmat.lowering.adjoint import adjoint
-from structmat.lowering.compiled import choose_backend
+from structmat.lowering.backends import choose_backend
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
-from structmat.lowering.plan import Device
+from structmat.lowering.plan import H100, Device
 from structmat.lowering.record import to_chain
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
@@ -32,21 +32,19 @@ class Architecture:
 
     Attributes:
         capability: compute capability, 90 for 9.0.
-        device: what the planner may use.
-        shared: bytes of shared memory that a block of threads may have (CUDA C++ Programming
-            Guide, table of technical specifications for each compute capability).
+        device: what the planner may use; shared memory from the CUDA C++ Programming Guide, table
+            of technical specifications for each compute capability.
     """
 
     capability: int
     device: Device
-    shared: int
 
 
 # Multiprocessors: NVIDIA's architecture papers on the A100, Ada (L40S) and the H100 (SXM5).
 ARCHITECTURES = {
-    "sm_80": Architecture(80, Device("NVIDIA A100 sm_80", 108), 163 * 1024),
-    "sm_89": Architecture(89, Device("NVIDIA L40S sm_89", 142), 99 * 1024),
-    "sm_90": Architecture(90, Device("NVIDIA H100 sm_90", 132), 227 * 1024),
+    "sm_80": Architecture(80, Device("NVIDIA A100 sm_80", 108, 163 * 1024)),
+    "sm_89": Architecture(89, Device("NVIDIA L40S sm_89", 142, 99 * 1024)),
+    "sm_90": Architecture(90, H100),
 }
 """By the name that the compiler of CUDA gives them."""
 
@@ -116,7 +114,7 @@ def lower_offline(
     strong = operator.strong_dtype
     common = dtype if strong is None else torch.promote_types(dtype, strong)
     device = torch.device("cuda")
-    chosen, reason = choose_backend(backend, device, common, graph, offline=True)
+    chosen, reason = choose_backend(backend, device, common, graph, offline=architecture.device)
     name = str(common).removeprefix("torch.")
     merged = merge_index_maps(graph)
     title = title_of(operator, common)

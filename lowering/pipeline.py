@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from structmat.lowering.emit_gpu import emit_gpu
 from structmat.lowering.emit_torch import emit_torch
-from structmat.lowering.emit_triton import emit_triton
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import choose_layouts, merge_index_maps
-from structmat.lowering.plan import Device, Plan, fuse, tile
+from structmat.lowering.plan import CUDA_KINDS, Device, Plan, fuse, kinds_of, tile
 from structmat.lowering.verify import (
     check_chain,
     check_merged,
@@ -80,31 +80,37 @@ def lower(
 
     Args:
         graph: from ``to_chain`` or ``adjoint``.
-        backend: ``"torch"`` or ``"triton"``.
+        backend: ``"torch"``, ``"triton"``, ``"cuda"``, or ``"gpu"``, which has both.
         dtype: torch's name of the common dtype.
         device: what the planner may use.
         title: first line of the module.
         columns: inputs and results are (n, t) instead of (t, n); the torch backend alone.
 
     Raises:
+        RuntimeError: a kernel that the backend does not have.
         structmat.lowering.verify.SpecError: a pass broke its specification.
     """
     if columns and backend != "torch":
         raise ValueError(f"backend {backend!r} works on rows")
     graph = merge_index_maps(graph)
     check_merged(graph)
-    if backend == "triton":
+    if backend != "torch":
         graph = choose_layouts(graph)
         check_chain(graph)
-    plan = fused = fuse(graph, backend)
+    plan = fused = fuse(graph, backend, dtype, device)
     check_plan(plan)
     tables: Sequence[Indices]
     if backend == "torch":
         source, tables = emit_torch(plan, title, columns)
     else:
         plan = tile(plan, dtype)
+        if backend == "cuda" and (strange := kinds_of(plan) - CUDA_KINDS - {"outer"}):
+            raise RuntimeError(
+                f"backend='cuda': no CUDA kernel of kind {', '.join(sorted(strange))}; "
+                "use backend='auto'"
+            )
         check_tiled(plan)
-        source, tables = emit_triton(plan, title, dtype, device.sms)
+        source, tables = emit_gpu(plan, title, dtype, device)
     if verifying():  # parsing takes as long as all passes; importing the module parses it anyway
         check_source(source)
     return Lowered(plan, fused, source, tuple(tables))

@@ -29,8 +29,13 @@ from structmat.lowering.ir import (
     Permute,
     Scalar,
 )
+from structmat.lowering.radix import longest, runs, stages
+from structmat.lowering.schedule import schedule
 
-__all__ = ["Device", "Kernel", "Plan", "Tile", "fuse", "tile"]
+__all__ = ["CUDA_KINDS", "Device", "Kernel", "Plan", "Tile", "fuse", "kinds_of", "tile"]
+
+CUDA_KINDS = frozenset({"radix"})
+"""Kinds of kernels that are CUDA C++; the others are Triton's, or calls of the library."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,16 @@ class Device:
     Attributes:
         name: for the cache key and ``explain``.
         sms: multiprocessors.
+        shared: bytes of shared memory that a block of threads may have.
     """
 
     name: str = "cpu"
     sms: int = 132
+    shared: int = 227 * 1024
+
+
+H100 = Device("NVIDIA H100 sm_90")
+"""What is planned for where no device is known."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,10 @@ class Kernel:
     """One launch.
 
     Attributes:
-        kind: ``dot`` (tensor cores), ``fma`` (any size and dtype), ``chip`` (several contractions,
-            intermediates on chip), ``pointwise``, ``grad`` (weight gradient on tensor cores),
-            ``outer`` (weight gradient by the library) or ``call`` (library).
+        kind: ``radix`` (short contractions, whole vectors on chip), ``dot`` (tensor cores),
+            ``fma`` (any size and dtype), ``chip`` (several contractions, intermediates on chip),
+            ``pointwise``, ``grad`` (weight gradient on tensor cores), ``outer`` (weight gradient
+            by the library) or ``call`` (library).
         roots: the contractions it runs, in order (empty for pointwise).
         push: nodes applied to the result before the store, in order.
         out: the value it makes.
@@ -129,6 +141,11 @@ class Plan:
         return "\n".join(lines) if lines else "no kernels: the result is the input"
 
 
+def kinds_of(plan: Plan) -> set[str]:
+    """The kinds of a plan's kernels."""
+    return {k.kind for k in plan.kernels}
+
+
 def heavy(graph: Graph, v: int) -> bool:
     """Whether a node needs a kernel of its own: a contraction that reduces."""
     node = graph.nodes[v]
@@ -143,7 +160,7 @@ def pushable(graph: Graph, v: int) -> bool:
     return isinstance(node, Scalar | Permute | Add)
 
 
-def fuse(graph: Graph, backend: str) -> Plan:
+def fuse(graph: Graph, backend: str, dtype: str, device: Device = H100) -> Plan:
     """Group the nodes of a merged chain into kernels.
 
     Contract:
@@ -164,10 +181,16 @@ def fuse(graph: Graph, backend: str) -> Plan:
     for nd in graph.nodes:
         if isinstance(nd, Outer):
             stored.update(nd.args)
+    chains = (
+        [] if backend == "triton" else runs(graph, longest(dtype, device.shared), frozenset(stored))
+    )
+    for run in chains:
+        stored.update((graph.nodes[run[0]].args[0], run[-1]))
+    inside_runs = {v for run in chains for v in run}
 
     ends: dict[int, tuple[int, tuple[int, ...]]] = {}  # value -> (root, push)
     for v in range(len(graph.nodes)):
-        if not heavy(graph, v):
+        if not heavy(graph, v) or v in inside_runs:
             continue
         end, push = v, []
         while end not in stored and len(uses[end]) == 1 and pushable(graph, uses[end][0]):
@@ -185,11 +208,18 @@ def fuse(graph: Graph, backend: str) -> Plan:
         stored.add(end)
 
     kernels_list: list[Kernel] = []
+    last_of = {run[-1]: run for run in chains}
     for v, nd in enumerate(graph.nodes):
         if v not in stored or isinstance(nd, Input):
             continue
         if isinstance(nd, Outer):
             kernels_list.append(_measure(graph, "outer", (v,), (), v, nd.args, ()))
+        elif v in last_of:
+            run, own = last_of[v], _own_weights(graph, last_of[v])
+            weights = tuple(dict.fromkeys(own))
+            kernels_list.append(
+                _measure(graph, "radix", run, (), v, graph.nodes[run[0]].args, weights)
+            )
         elif v in ends:
             root, push_nodes = ends[v]
             inside = {root, *push_nodes}
@@ -294,7 +324,9 @@ def tile(plan: Plan, dtype: str) -> Plan:
     graph = plan.graph
     kernels = []
     for k in plan.kernels:
-        if k.kind == "dot":
+        if k.kind == "radix":
+            k = replace(k, tile=radix_tile(graph, k, dtype))
+        elif k.kind == "dot":
             spec = graph.nodes[k.roots[0]].spec  # type: ignore[attr-defined]
             chosen = dot_tile(spec, dtype)
             k = (
@@ -311,6 +343,19 @@ def tile(plan: Plan, dtype: str) -> Plan:
         kernels.append(k)
     plan = replace(plan, kernels=tuple(kernels))
     return _on_chip(plan, dtype)
+
+
+def radix_tile(graph: Graph, k: Kernel, dtype: str) -> Tile:
+    """Rows of a tile, rows and entries that a thread holds (``group``, ``out``), warps."""
+    chain = stages(graph, k.roots)
+    assert chain is not None
+    plan = schedule(chain, ITEMSIZE[dtype])
+    held = 1 << plan.held
+    entries = len(plan.passes[0].registers) - plan.held
+    return Tile(1 << plan.rows, held, 1 << entries, 1, plan.threads // 32, len(plan.passes))
+
+
+ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def dot_tile(spec: Einsum, dtype: str) -> Tile | None:

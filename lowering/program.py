@@ -7,6 +7,7 @@ adjoint of the merged chain.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -33,15 +34,18 @@ def describe_device(device: torch.device) -> Device:
     return Device(
         name=f"{p.name} sm_{p.major}{p.minor}",
         sms=p.multi_processor_count,
+        shared=p.shared_memory_per_block_optin,  # type: ignore[attr-defined]
     )
 
 
 def _versions(backend: str) -> str:
     text = f"structmat {__version__} torch {torch.__version__}"
-    if backend == "triton":
-        import triton
-
-        text += f" triton {triton.__version__}"
+    packages = {"triton": ("triton",), "cuda": ("cuda-core",), "gpu": ("triton", "cuda-core")}
+    for name in packages.get(backend, ()):
+        try:
+            text += f" {name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:  # a plan may do without one of the two
+            text += f" no {name}"
     return text
 
 
@@ -67,7 +71,7 @@ class _Runner:
         self.source: str = found[0]
         self.maps: tuple[Indices, ...] = found[1]
         self.run = cache.load(self.key, self.source)
-        self.integer = torch.int32 if backend == "triton" else torch.int64
+        self.integer = torch.int64 if backend == "torch" else torch.int32
         self.tables: dict[torch.device, list[Tensor]] = {}
 
     @property
@@ -103,7 +107,7 @@ class Program:
 
     Args:
         graph: the recorded chain.
-        backend: ``"torch"`` or ``"triton"``.
+        backend: ``"torch"``, ``"triton"``, ``"cuda"`` or ``"gpu"``.
         dtype: common dtype of rows and values.
         device: where it runs.
         title: first line of generated modules.

@@ -177,7 +177,7 @@ def test_merged_verifier() -> None:
 
 def test_plan_verifiers() -> None:
     graph, _ = to_chain(MARKET["monarch_1024"](entries(0)))
-    plan = fuse(graph, "triton")
+    plan = fuse(graph, "triton", "bfloat16")
     verify.check_plan(plan)
     with pytest.raises(verify.SpecError, match="not made yet"):
         verify.check_plan(replace(plan, kernels=plan.kernels[::-1]))
@@ -209,14 +209,14 @@ def test_fusion_makes_no_kernel_for_index_maps() -> None:
     kinds = {}
     for name in ("respelled", "conjugated", "monarch_scaled", "residual", "reversed"):
         graph, _ = to_chain(MARKET[name](entries(0)))
-        kinds[name] = len(fuse(merge_index_maps(graph), "triton").kernels)
+        kinds[name] = len(fuse(merge_index_maps(graph), "triton", "bfloat16").kernels)
     want = {"respelled": 1, "conjugated": 2, "monarch_scaled": 2, "residual": 2, "reversed": 1}
     assert kinds == want
 
 
 def test_plan_counts_bytes_and_flops() -> None:
     graph, _ = to_chain(MARKET["monarch_1024"](entries(0)))
-    (kernel,) = tile(fuse(merge_index_maps(graph), "triton"), "bfloat16").kernels
+    (kernel,) = tile(fuse(merge_index_maps(graph), "triton", "bfloat16"), "bfloat16").kernels
     assert kernel.kind == "chip"
     assert kernel.row_bytes == 2 * 1024
     assert kernel.fixed_bytes == 2 * 32**3

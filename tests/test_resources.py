@@ -19,7 +19,7 @@ from structmat.lowering.resources import compile_kernel
 
 pytest.importorskip("triton")
 
-SHARED_MEMORY = ARCHITECTURES["sm_90"].shared
+SHARED_MEMORY = ARCHITECTURES["sm_90"].device.shared
 
 SPILL = 64
 """Bytes of stack a thread may use: some registers at most."""

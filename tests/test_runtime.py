@@ -468,9 +468,9 @@ def test_vmap_over_a_parameter() -> None:
 
 
 def test_triton_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from structmat.lowering import compiled
+    from structmat.lowering import backends
 
-    monkeypatch.setattr(compiled, "has_triton", lambda: False)
+    monkeypatch.setattr(backends, "has_triton", lambda: False)
     with pytest.raises(RuntimeError, match="pip install triton"):
         sm.compile(sm.Dense(torch.ones(2, 2)), backend="triton")(torch.ones(2))
 

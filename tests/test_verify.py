@@ -134,7 +134,7 @@ def test_no_permutation_stays_in_random_trees() -> None:
 def a_plan() -> Plan:
     """Two tensor-core kernels."""
     forward, _, _ = chains(MARKET["monarch_1024"](entries(0)))
-    return fuse(forward, "triton")
+    return fuse(forward, "triton", "float32")
 
 
 def broken_plan(message: str) -> Plan:
@@ -227,6 +227,6 @@ def test_what_is_always_checked_and_what_on_demand(monkeypatch: pytest.MonkeyPat
             pipeline.lower(graph, "torch", "float64", Device(), "bad")
         patch.delenv("STRUCTMAT_VERIFY")
         assert pipeline.lower(graph, "torch", "float64", Device(), "bad").source == "def run(:"
-    monkeypatch.setattr(pipeline, "fuse", lambda graph, backend: Plan(graph, (), frozenset()))
+    monkeypatch.setattr(pipeline, "fuse", lambda graph, *_: Plan(graph, (), frozenset()))
     with pytest.raises(SpecError, match="plan: an output is never made"):
         pipeline.lower(graph, "torch", "float64", Device(), "bad")

@@ -207,7 +207,7 @@ def _compiled(made: Offline, architecture: Architecture) -> str:
     lines = ["module    kernel  kind       warps  loop  registers  shared KB  spilled B  products"]
     for name, lowered in (("forward", made.forward), ("gradient", made.gradient)):
         for r in resources(lowered, made.dtype, architecture.capability):
-            fits = "" if r.shared <= architecture.shared else "  TOO MUCH SHARED MEMORY"
+            fits = "" if r.shared <= architecture.device.shared else "  TOO MUCH SHARED MEMORY"
             registers, stack = ("?" if v is None else str(v) for v in (r.registers, r.stack))
             lines.append(
                 f"{name:<8}  {r.name:<6}  {r.kind:<9}  {r.warps:>5}  {r.loop:>4}  {registers:>9}  "

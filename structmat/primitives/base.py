@@ -42,6 +42,8 @@ class Primitive:
     correlate: ClassVar[Function | None] = None
     helpers: ClassVar[tuple[Helper, ...]] = ()
     nonlinear: ClassVar[bool] = False
+    walsh: ClassVar[bool] = False
+    """Whether the matrix is the Kronecker product of [[1, 1], [1, -1]] with itself."""
 
     @property
     def ins(self) -> int:

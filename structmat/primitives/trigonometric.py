@@ -334,6 +334,7 @@ class Hadamards(Constant):
     """The Walsh-Hadamard matrix of n = 2^L in natural order."""
 
     function: ClassVar[Function] = staticmethod(hadamard)
+    walsh: ClassVar[bool] = True
     helpers: ClassVar[tuple[Helper, ...]] = (hadamard_block,)
 
     def args(self) -> tuple[Any, ...]:

@@ -1,0 +1,116 @@
+"""emit (GPU): a standalone, readable module from a tiled plan.
+
+The module has one ``@triton.jit`` function or one CUDA C++ function a kernel,
+``run(inputs, values, tables)`` that launches them, ``reference`` in plain torch, and a
+``__main__`` that checks one against the other on random data. It imports torch, and Triton or
+cuda.core where it has kernels for them.
+"""
+
+from __future__ import annotations
+
+from structmat.index import IndexMap
+from structmat.kernels import module as texts
+from structmat.kernels.cuda_prelude import PRELUDE, TYPES, VECTORS
+from structmat.lowering.emit_cuda import CudaKernel
+from structmat.lowering.emit_radix import radix_kernel
+from structmat.lowering.emit_reference import functions, reference, tuple_text
+from structmat.lowering.emit_triton import TritonKernels
+from structmat.lowering.ir import Graph, Input, Outer
+from structmat.lowering.plan import CUDA_KINDS, H100, Device, Kernel, Plan
+
+__all__ = ["emit_gpu"]
+
+
+def emit_gpu(
+    plan: Plan, title: str, dtype: str, device: Device = H100
+) -> tuple[str, list[IndexMap]]:
+    """Source of a module for a tiled plan.
+
+    Args:
+        plan: after ``tile``.
+        title: the module's docstring.
+        dtype: torch's name of the dtype of inputs and values, such as ``"bfloat16"``.
+        device: its multiprocessors set how long a program's loop may be, its shared memory what
+            stays on chip.
+
+    Returns:
+        The source, and the index maps whose int32 tables ``run`` expects in ``tables``.
+    """
+    graph, triton = plan.graph, TritonKernels(plan, dtype)
+    texts_of_triton: list[str] = []
+    texts_of_cuda: list[CudaKernel] = []
+    made, launches, library = [], [], []
+    for v, nd in enumerate(graph.nodes):
+        if isinstance(nd, Input):
+            made.append(f"    v{v} = inputs[{nd.which}]")
+    for number, k in enumerate(plan.kernels):
+        name = f"k{number}"
+        if k.kind == "outer":
+            library.append(f"    {_outer(graph, k)}")
+            continue
+        if k.kind == "grad":
+            text, call = triton.grad(k, name)
+            texts_of_triton.append(text)
+            library.append(call)
+            continue
+        made.append(f"    v{k.out} = inputs[0].new_empty(T, {graph.nodes[k.out].size})")
+        if k.kind in CUDA_KINDS:
+            kernel = radix_kernel(graph, k, name, dtype, device)
+            texts_of_cuda.append(kernel)
+            args = ", ".join(map(_argument, (*kernel.reads, f"v{k.out}")))
+            launches.append(
+                f'        _launch("{name}", {kernel.threads}, {kernel.shared}, {kernel.rows}, '
+                f"T, {args})"
+            )
+            continue
+        text, used, programs = triton.kernel(number, k)
+        texts_of_triton.append(text)
+        loop = "LOOP=loop, " if "loop :=" in programs else ""
+        launches.append(
+            f"        {name}[({programs},)]({', '.join(map(_argument, used))}, T, "
+            f"{loop}num_warps={k.tile.warps}, num_stages={k.tile.stages})"
+        )
+    if launches:
+        made += ["    if T:", *launches]
+    engines = texts.TRITON.format(sms=device.sms) if texts_of_triton or not texts_of_cuda else ""
+    if texts_of_cuda:
+        source = "\n".join([PRELUDE + TYPES[dtype] + VECTORS, *(c.text for c in texts_of_cuda)])
+        engines = texts.CUDA.format(source=source) + engines
+    tables = triton.tables
+    short = sum(t.size for t in tables.values()) <= 4096
+    source = texts.MODULE.format(
+        title=title,
+        engines=engines,
+        functions=functions(graph),
+        kernels="\n\n\n".join(t.strip("\n") for t in texts_of_triton),
+        body="\n".join(["    T = inputs[0].shape[0]", *made, *library]),
+        results=", ".join(f"v{o}" for o in graph.outputs),
+        reference="\n".join(reference(graph, tables)),
+        sizes=[nd.size for nd in graph.nodes if isinstance(nd, Input)],
+        shapes=[list(s) for s in graph.shapes],
+        tables=f"[{', '.join(str(t.array().tolist()) for t in tables.values())}]"
+        if short
+        else "None  # the tables of index maps are long: pass them",
+        dtype=dtype,
+    )
+    return source, list(tables.values())
+
+
+def _argument(name: str) -> str:
+    """A kernel's parameter in the words of ``run``."""
+    words = {"v": "{}", "w": "values[{}]", "m": "tables[{}]"}
+    return name if name[0] == "v" else words[name[0]].format(name[1:])
+
+
+def _outer(graph: Graph, k: Kernel) -> str:
+    """Gradient of values: one library contraction over the batch (cuBLAS)."""
+    node = graph.nodes[k.out]
+    assert isinstance(node, Outer)
+    s = node.spec
+    total_digits = len(s.sizes)
+    return (
+        f"v{k.out} = torch.einsum("
+        f"v{node.x}.reshape(T, {tuple_text(s.shape(s.x))[1:-1]}), {[total_digits, *s.x]}, "
+        f"v{node.g}.reshape(T, {tuple_text(s.shape(s.y))[1:-1]}), {[total_digits, *s.y]}, "
+        f"{list(s.w)})"
+    )
