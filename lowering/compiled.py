@@ -10,11 +10,12 @@ parameters, and gradients reach every tensor of the expression.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from structmat.lowering import ops as _ops  # noqa: F401  (registers structmat::apply)
 from structmat.lowering.backends import BACKENDS, choose_backend
@@ -36,10 +37,21 @@ def _mapped(tensors: Sequence[Tensor]) -> bool:
     return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
 
 
+def _forward_mode(tensors: Iterable[Tensor]) -> bool:
+    """Whether torch carries directional derivatives (jvp) of one of the tensors."""
+    return forward_ad._current_level >= 0 and any(
+        torch._C._functorch.is_functorch_wrapped_tensor(t)
+        or forward_ad.unpack_dual(t).tangent is not None
+        for t in tensors
+    )
+
+
 class Compiled:
     """A compiled operator: ``f(x) == A(x)``, differentiable in x and in the tensors of A.
 
     Made by :func:`structmat.compile`. The batch is dynamic; a new dtype or device compiles anew.
+    Forward mode (``torch.func.jvp``, ``jacfwd``) goes through A itself: programs have backward
+    passes only.
 
     Args:
         operator: A.
@@ -170,6 +182,8 @@ class Compiled:
         if not isinstance(x, Tensor) or x.shape[-1:] != (n,) or not x.dtype.is_floating_point:
             x = as_tensor(x, "x", allow_integer=True)
             self.operator._check_input(x, -1, "f(x)")
+        if _forward_mode((x, *self._tensors)):
+            return self.operator(x)
         dtype = x.dtype
         if strong is not None and strong != dtype:
             dtype = torch.promote_types(dtype, strong)
@@ -195,6 +209,9 @@ class Compiled:
         if x.ndim == 1:
             return self(x)
         self.operator._check_input(x, -2, "f @ x")
+        if _forward_mode((x, *self._tensors)):
+            direct: Tensor = self.operator.__matmul__(x)
+            return direct
         if x.ndim == 2 and x.stride(1) == 1 and not self._batch:
             dtype = x.dtype if self._strong is None else torch.promote_types(x.dtype, self._strong)
             program = self._columns(dtype, x.device)
