@@ -91,4 +91,32 @@ def test_gradients_of_least_squares(shape: tuple[int, int], method: str) -> None
     def apply(w: Tensor, b: Tensor) -> Tensor:
         return sm.solve(sm.Dense(w), b, method=method).x
 
-    assert torch.autograd.gradcheck(apply, (w, b), atol=1e-4, fast_mode=True)
+    assert torch.autograd.gradcheck(apply, (w, b), atol=1e-4, fast_mode=True, check_forward_ad=True)
+
+    # the same through torch.func, whose tensors hide their numbers from the outside
+    change = r(*shape), r(shape[0], 2)
+    at = w.detach(), b.detach()
+    want = torch.func.jvp(lambda w, b: torch.linalg.pinv(w) @ b, at, change)[1]
+    assert torch.allclose(torch.func.jvp(apply, at, change)[1], want, atol=1e-6)
+    gradient = torch.func.grad(lambda w: apply(w, at[1]).square().sum())(at[0])
+    other = torch.func.grad(lambda w: (torch.linalg.pinv(w) @ at[1]).square().sum())(at[0])
+    assert torch.allclose(gradient, other, atol=1e-5)
+
+
+def test_forward_mode_of_iterative_solves() -> None:
+    r = maker("real64")
+    w, b, change = regular(r, 6, 6), r(6), r(6, 6)
+    w = w @ w.mT
+
+    def solved(method: str) -> Tensor:
+        def apply(w: Tensor) -> Tensor:
+            return sm.solve(sm.Dense(w), b, method=method).x
+
+        out: Tensor = torch.func.jvp(apply, (w,), (change,))[1]
+        return out
+
+    want = solved("dense")
+    for method in ("cg", "gmres", "minres"):
+        torch.testing.assert_close(solved(method), want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"cg looks at numbers, which torch.vmap"):
+        torch.vmap(lambda w: sm.solve(sm.Dense(w), b, method="cg").x)(torch.stack([w, w]))

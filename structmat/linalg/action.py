@@ -18,6 +18,7 @@ from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.compose import (
     Block,
@@ -31,11 +32,12 @@ from structmat.compose import (
 )
 from structmat.leaves.butterfly import Butterfly, MonarchChain
 from structmat.leaves.monarch import Monarch
-from structmat.linalg.answer import Answer, like, need_square, not_an_operator, traced
+from structmat.linalg.answer import Answer, like, need_square, not_an_operator
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat
 from structmat.linalg.expm import expm_of, pushed
 from structmat.linalg.norm import norm
+from structmat.linalg.searched import searched
 from structmat.linalg.structure import modulus, shifted
 from structmat.operator import LinearOperator, as_tensor
 from structmat.properties import unitary_scale
@@ -78,7 +80,7 @@ def expm_multiply(
         x: vector (n,) or columns (..., n, b), as for ``A @ x``.
         t: number, or real or complex tensor without dimensions, that receives a gradient.
         bound: of a norm of t A, which decides the number of products; by default one is computed.
-            Inside ``torch.vmap`` or while torch traces it must be given: numbers are not seen.
+            While torch traces it must be given: numbers are not seen.
         return_method: return an :class:`structmat.linalg.Answer` that names the method.
 
     Returns:
@@ -87,7 +89,7 @@ def expm_multiply(
     Raises:
         TypeError: A is no operator, integer x.
         ValueError: A is not square, x does not fit, t has dimensions or is no finite number, no
-            bound where numbers cannot be looked at.
+            bound while torch traces.
 
     Source: ``scipy.sparse.linalg.expm_multiply``.
 
@@ -221,6 +223,19 @@ def _largest(lines: Iterable[Sequence[Tensor]], k: int) -> Tensor:
     return most
 
 
+def _size(op: LinearOperator, rest: LinearOperator, to: Tensor) -> float:
+    """A bound of the norm of every operator of a batch, also one that torch maps over."""
+    if is_in_torch_dispatch_mode() or torch.compiler.is_compiling():
+        raise ValueError(
+            f"expm_multiply: the norm of {op._label()} cannot be looked at while torch traces; "
+            "give an upper bound of the norm of t A, bound=..."
+        )
+    largest = searched(
+        "expm_multiply", rest, lambda a: (bounds(a, to).amin(-1).max(),), together=True
+    )
+    return float(largest[0])
+
+
 def _taylor(
     op: LinearOperator, rows: Tensor, bound: float | None, to: Tensor
 ) -> tuple[Tensor, str]:
@@ -229,12 +244,7 @@ def _taylor(
     spread = pushed(op.children[0], op) if isinstance(op, Scaled) else None
     rest, shifts = shifted(spread or op)
     assert rest is not None  # multiples of I alone are diagonal
-    if bound is None and traced(op):
-        raise ValueError(
-            f"expm_multiply: the norm of {op._label()} cannot be looked at inside a transform of "
-            "torch; give an upper bound of the norm of t A, bound=..."
-        )
-    size = float(bounds(rest, to).detach().amin(-1).max()) if bound is None else bound
+    size = _size(op, rest, to) if bound is None else bound
     if not math.isfinite(size):
         raise ValueError(f"expm_multiply: {op._label()} has entries that are no finite numbers")
     steps, degree = plan(size, torch.finfo(to.dtype).eps / 2)

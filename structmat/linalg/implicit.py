@@ -10,6 +10,7 @@ any order. For x = A^+ b, a least-squares or least-norm solution of full rank, w
 r = b - A x, z = A^+H x (Golub and Pereyra, The differentiation of pseudo-inverses, 1973)
 
     gradient in b: l          in A: A -> A x at -l, A -> A^H r at A^+ l, A -> A^H z at g - A^H l
+    forward, for changes A', b':    s + A^+ (b' - A' x + A^+H A'^H r - A s),    s = A'^H z
 """
 
 from __future__ import annotations
@@ -81,42 +82,46 @@ class _Implicit(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.solver, ctx.spec, ctx.least, b, *leaves = inputs
         ctx.save_for_backward(output, b, *leaves)
-        ctx.save_for_forward(output, *leaves)
+        ctx.save_for_forward(output, b, *leaves)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        """Forward mode: A^-1 (b' - A' x)."""
-        if ctx.least:
-            raise NotImplementedError("solve: least squares have no forward-mode derivative yet")
-        x, *leaves = ctx.saved_tensors
+        """Forward mode, for changes A', b'."""
+        x, b, *leaves = ctx.saved_tensors
         moved, *changes = tangents[3:]
-        right = torch.zeros_like(x) if moved is None else moved
+        right = torch.zeros_like(b) if moved is None else moved
         some = [i for i, t in enumerate(changes) if t is not None]
-        if some:
 
-            def applied(*new: Tensor) -> Tensor:
-                whole = list(leaves)
-                for i, t in zip(some, new, strict=True):
-                    whole[i] = t
-                op: LinearOperator = pytree.tree_unflatten(whole, ctx.spec)
-                out: Tensor = op @ x
-                return out
+        def rebuilt(*new: Tensor) -> LinearOperator:
+            return _rebuilt(ctx.spec, leaves, some, new)
 
-            at = tuple(leaves[i] for i in some)
-            moved_by: Any = torch.func.jvp(applied, at, tuple(changes[i] for i in some))
-            right = right - moved_by[1]
-        return implicitly(pytree.tree_unflatten(leaves, ctx.spec), right, ctx.solver)
+        op = rebuilt(*(leaves[i] for i in some))
+        if not some:
+            return implicitly(op, right, ctx.solver, ctx.least)
+
+        def push(make: Callable[[LinearOperator], Tensor]) -> Tensor:
+            pull = _pull(make, rebuilt, [leaves[i] for i in some])
+            # v -> J v is the adjoint of u -> J^H u: forward mode does not nest, reverse mode does
+            adjoint_of: Any = torch.func.vjp(pull, torch.zeros_like(make(op)))
+            pushed: Tensor = adjoint_of[1](tuple(changes[i] for i in some))[0]
+            return pushed
+
+        right = right - push(lambda a: a @ x)
+        if not ctx.least:
+            return implicitly(op, right, ctx.solver)
+        turned, r = adjoint(op), b - op @ x
+        z = implicitly(turned, x, ctx.solver, True)
+        s = push(lambda a: adjoint(a) @ z)
+        q = implicitly(turned, push(lambda a: adjoint(a) @ r), ctx.solver, True)
+        return s + implicitly(op, right + q - op @ s, ctx.solver, True)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, b, *leaves = ctx.saved_tensors
         needed = [i for i, wanted in enumerate(ctx.needs_input_grad[4:]) if wanted]
 
-        def rebuilt(*some: Tensor) -> LinearOperator:
-            new = list(leaves)
-            for i, t in zip(needed, some, strict=True):
-                new[i] = t
-            return pytree.tree_unflatten(new, ctx.spec)  # type: ignore[no-any-return]
+        def rebuilt(*new: Tensor) -> LinearOperator:
+            return _rebuilt(ctx.spec, leaves, needed, new)
 
         op = rebuilt(*(leaves[i] for i in needed))
         turned = adjoint(op)
@@ -134,6 +139,16 @@ class _Implicit(torch.autograd.Function):
                 old = found[i]
                 found[i] = t if old is None else old + t
         return (None, None, None, l, *found)
+
+
+def _rebuilt(
+    spec: Any, leaves: list[Tensor], at: list[int], new: tuple[Tensor, ...]
+) -> LinearOperator:
+    """The operator with other tensors at these places."""
+    whole = list(leaves)
+    for i, t in zip(at, new, strict=True):
+        whole[i] = t
+    return pytree.tree_unflatten(whole, spec)  # type: ignore[no-any-return]
 
 
 def _pull(

@@ -215,15 +215,10 @@ def iterate(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
     """A^-1 b (A^+ b by lsmr) by ``run.method``, differentiable; ``run`` counts the steps.
 
     Raises:
-        RuntimeError: inside a transform of torch, where numbers cannot be looked at.
+        RuntimeError: inside torch.vmap or while torch traces, where numbers are hidden.
         ValueError: SciPy's methods on another device, or on a batch of operators.
     """
     name = run.method
-    if not plain(op, b):
-        raise RuntimeError(
-            f"solve: {name} looks at numbers, which torch's transforms and tracing hide; "
-            "use method='dense', or a structure with a direct method"
-        )
     if METHODS[name] is _by_scipy and (op.batch_shape or b.device.type != "cpu"):
         raise ValueError(
             f"solve: {name} runs in SciPy, for one operator on the CPU; {op._label()} is a batch "
@@ -237,6 +232,11 @@ def iterate(op: LinearOperator, b: Tensor, run: Run) -> Tensor:
     done = [False]
 
     def solver(a: LinearOperator, right: Tensor) -> Tensor:
+        if not plain(a, right):  # inside derivatives of torch.func the numbers arrive plain here
+            raise RuntimeError(
+                f"solve: {name} looks at numbers, which torch.vmap and tracing hide; "
+                "use method='dense', or a structure with a direct method"
+            )
         mine = Run(name, run.tol, run.maxiter) if done[0] else run
         done[0] = True
         return METHODS[name](a, right, mine)

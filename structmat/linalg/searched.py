@@ -66,13 +66,20 @@ def differentiated(op: LinearOperator) -> bool:
     )
 
 
-def searched(function: str, op: LinearOperator, find: Callable[[LinearOperator], Found]) -> Found:
+def searched(
+    function: str,
+    op: LinearOperator,
+    find: Callable[[LinearOperator], Found],
+    *,
+    together: bool = False,
+) -> Found:
     """``find(op)`` on plain numbers, also inside torch's transforms; constant for derivatives.
 
     Args:
         function: what the user called, for the error.
         op: one operator.
         find: may look at numbers and call other libraries.
+        together: inside ``torch.vmap`` give one result, the largest of all.
 
     Raises:
         RuntimeError: while torch traces, when there are no numbers.
@@ -82,13 +89,15 @@ def searched(function: str, op: LinearOperator, find: Callable[[LinearOperator],
             f"{function}: an iteration looks at the numbers of {op._label()}, which tracing hides; "
             f"call it outside, or take torch.linalg of A.to_dense()"
         )
-    out: Found = _Searched.apply(lambda *t: find(_with(op, t)), *op.parameters())  # type: ignore[no-untyped-call]
+    out: Found = _Searched.apply(  # type: ignore[no-untyped-call]
+        lambda *t: find(_with(op, t)), together, *op.parameters()
+    )
     return out
 
 
 class _Searched(torch.autograd.Function):
     @staticmethod
-    def forward(find: Callable[..., Found], *tensors: Tensor) -> Found:
+    def forward(find: Callable[..., Found], together: bool, *tensors: Tensor) -> Found:
         return find(*tensors)
 
     @staticmethod
@@ -107,18 +116,21 @@ class _Searched(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Found, Any]:
         """One after the other: every operator takes its own number of steps."""
-        find, *tensors = inputs
+        find, together, *tensors = inputs
         each = [
             _Searched.apply(  # type: ignore[no-untyped-call]
                 find,
+                together,
                 *(
                     t if d is None else t.select(d, i)
-                    for t, d in zip(tensors, in_dims[1:], strict=True)
+                    for t, d in zip(tensors, in_dims[2:], strict=True)
                 ),
             )
             for i in range(info.batch_size)
         ]
         found = tuple(torch.stack(part) for part in zip(*each, strict=True))
+        if together:
+            return tuple(part.amax(0) for part in found), (None,) * len(found)
         return found, (0,) * len(found)
 
 
