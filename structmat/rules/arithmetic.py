@@ -8,7 +8,7 @@ over a batch it did not have: that would multiply its storage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -97,8 +97,12 @@ def _scaled(alpha: Any, t: Tensor, event: int) -> Tensor | None:
     return mul(t, alpha[(..., *(None,) * event)])
 
 
-def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
-    """``alpha op`` as an operator of the same class, or None."""
+def times_scalar(
+    alpha: Any, op: LinearOperator, taken: Callable[[Tensor], bool] | None = None
+) -> LinearOperator | None:
+    """``alpha op`` as an operator of the same class, or None; ``taken`` tensors are let alone."""
+    if taken is not None and any(map(taken, op.tensors.values())):
+        return None
     match op:
         case Diagonal() | Dense() | BlockDiagonal() | KroneckerSparse() | LowRank() | Monarch():
             name = min(op.tensors, key=lambda k: op.tensors[k].numel())
@@ -132,12 +136,12 @@ def times_scalar(alpha: Any, op: LinearOperator) -> LinearOperator | None:
             return op._replace({"twiddle": twiddle}, (), op.static)
         case Product() | Kronecker() | MonarchChain():
             for i in sorted(range(len(op.children)), key=lambda i: _numel(op.children[i])):
-                child = times_scalar(alpha, op.children[i])
+                child = times_scalar(alpha, op.children[i], taken)
                 if child is not None:
                     return _with_child(op, i, child)
             return None
         case Sum() | DirectSum() | Block() | KroneckerSum():
-            return _all(op, [times_scalar(alpha, c) if acts(c) else c for c in op.children])
+            return _all(op, [times_scalar(alpha, c, taken) if acts(c) else c for c in op.children])
     return None
 
 

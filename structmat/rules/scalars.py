@@ -18,6 +18,7 @@ from structmat.leaves.permutation import reversal
 from structmat.operator import LinearOperator
 from structmat.rules import examples as ex
 from structmat.rules.arithmetic import mul, times_scalar
+from structmat.rules.measure import Weigher, memory
 from structmat.rules.table import rule
 
 
@@ -66,6 +67,15 @@ def scalar_into_numbers(op: Scaled) -> LinearOperator | None:
     if not op.tensors and op.alpha in (1, -1):
         return None
     return times_scalar(op.alpha, op.children[0])
+
+
+@rule(Scaled, late=True, example=lambda g: Scaled(2, ex.dense(g, 2, 3) @ ex.shuffle(g, 3)))
+def scalar_into_what_is_free(op: Scaled, weigher: Weigher | None = None) -> LinearOperator | None:
+    """alpha A, where the smallest tensor of A is used elsewhere too, scales one that is not."""
+    if not op.tensors and op.alpha in (1, -1):
+        return None
+    uses = (weigher or Weigher()).uses
+    return times_scalar(op.alpha, op.children[0], lambda t: uses(memory(t)) > 1)
 
 
 @rule(Product, example=lambda g: Product(ex.dense(g, 5, 2), Scaled(2, reversal(2))))
