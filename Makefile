@@ -89,7 +89,7 @@ define pip
 		echo "  network   'Could not find a version', 'Connection' or 'timed out' above: is the package index reachable?" >&2; \
 		echo "            behind a proxy set HTTPS_PROXY, with a mirror set PIP_INDEX_URL" >&2; \
 		echo "  Python    this is $$($(BIN)/python --version 2>&1); if a package has no wheel for it: make distclean, then make $(MAKECMDGOALS) PYTHON=python3.11" >&2; \
-		echo "  disk      about 2 GB with the CPU build of torch, 8 GB with the CUDA build; free here: $$(df -Ph . | awk 'NR == 2 { print $$4 }')" >&2; \
+		echo "  disk      about 2.5 GB with the CPU build of torch, 8 GB with the CUDA build; free here: $$(df -Ph . | awk 'NR == 2 { print $$4 }')" >&2; \
 		echo "  retry     make $(MAKECMDGOALS) (continues in the same $(VENV)); from nothing: make distclean $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 endef

@@ -34,7 +34,7 @@ from structmat.rules.engine import simplify
 from structmat.rules.measure import Weigher
 from structmat.rules.scalars import product_of
 
-__all__ = ["LAWS", "saturate"]
+__all__ = ["LAWS", "cheapest_spelling", "saturate"]
 
 LAWS = """
 (datatype Number (Known i64) (Times Number Number))
@@ -123,15 +123,31 @@ def saturate(
         'structmat.rules.saturate'
     """
     default = simplify(op, batch=batch, materialize=materialize)
-    weigher = Weigher(batch, materialize)
-    leaves = _Leaves()
-    found = _cheapest(_nodes(leaves, op, limit, iterations), leaves, weigher)
-    made = simplify(found, batch=batch, materialize=materialize)
-    (f0, s0), (f1, s1) = _cost(default), _cost(made)
-    better = weigher.price(f1, s1) < weigher.price(f0, s0)
+    made = cheapest_spelling(op, limit, iterations, batch, materialize)
+    (f0, s0), (f1, s1), price = _cost(default), _cost(made), Weigher(batch).price
+    better = price(f1, s1) < price(f0, s0)
     kept = made.strong_dtype == op.strong_dtype and made.batch_shape == op.batch_shape
     allowed = materialize or (f1 <= f0 and s1 <= s0)
     return (made if better and allowed and kept else default)._on(op.device)
+
+
+def cheapest_spelling(
+    op: LinearOperator,
+    limit: int = 5_000,
+    iterations: int = 8,
+    batch: int = 1,
+    materialize: bool = False,
+) -> LinearOperator:
+    """What the search alone finds, simplified: the plan with which tests compare ``simplify``.
+
+    Arguments, results and errors are those of :func:`saturate`, which takes this one only where it
+    is better than ``simplify`` in flops and bytes together and worse in neither. The price that the
+    search minimises is one of trees: what spellings share is counted as often as it occurs, so
+    its plan may also be the dearer one.
+    """
+    weigher, leaves = Weigher(batch, materialize), _Leaves()
+    found = _cheapest(_nodes(leaves, op, limit, iterations), leaves, weigher)
+    return simplify(found, batch=batch, materialize=materialize)
 
 
 def _cost(op: LinearOperator) -> tuple[int, int]:
