@@ -34,6 +34,8 @@ from structmat.linalg import (  # isort: skip
     spectral as spectral,
     toeplitz as toeplitz,
     toeplitz_plans as toeplitz_plans,
+    displacement_determinant as displacement_determinant,
+    sparse_determinant as sparse_determinant,
 )
 from structmat.linalg.action import expm_multiply
 from structmat.linalg.answer import Answer, DenseWarning

@@ -13,7 +13,6 @@ from torch import Tensor
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.cauchy import Cauchy
 from structmat.leaves.companion import Companion
-from structmat.leaves.convolution import Convolution
 from structmat.leaves.dense import Dense, LowRank
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.fourier import DFT
@@ -36,7 +35,7 @@ from structmat.linalg.determinant import (
     slogdet_of,
     times,
 )
-from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spectrum
+from structmat.linalg.spectrum_leaves import circulant_spectrum
 from structmat.linalg.structure import lengths, weighted
 
 __all__: list[str] = []
@@ -98,14 +97,6 @@ def _(op: KroneckerSparse, to: Tensor) -> Answer[SignLog]:
 def _(op: Circulant, to: Tensor) -> Answer[SignLog]:
     values, method = circulant_spectrum(op, to)
     return of_spectrum(values, to, method)
-
-
-@slogdet_of.register
-def _(op: Convolution, to: Tensor) -> Answer[SignLog]:
-    found = convolution_spectrum(op, to)
-    if found is None:
-        return lu(dense(op, to, "slogdet"), "dense LU")
-    return of_spectrum(found[0], to, found[1])
 
 
 @slogdet_of.register

@@ -27,12 +27,12 @@ from structmat.linalg.implicit import implicitly
 from structmat.linalg.plan import Plan, cast, dense_fallback, singular, structured
 from structmat.operator import LinearOperator
 
-__all__ = ["displacement_solve", "gko_plan"]
+__all__ = ["cauchy_like", "displacement_solve", "generators", "gko_plan", "powers"]
 
 
 def _to_cauchy(v: Tensor, f: int, n: int) -> Tensor:
     """U_f v along dimension -2: a unitary transform, after powers of (-1)^(1/n) if f = -1."""
-    v = v * _powers(n, v)[:, None] if f == -1 else v
+    v = v * powers(n, v)[:, None] if f == -1 else v
     out: Tensor = torch.fft.fft(v, dim=-2, norm="ortho")
     return out
 
@@ -40,10 +40,10 @@ def _to_cauchy(v: Tensor, f: int, n: int) -> Tensor:
 def _from_cauchy(v: Tensor, f: int, n: int) -> Tensor:
     """U_f^H v along dimension -2."""
     out: Tensor = torch.fft.ifft(v, dim=-2, norm="ortho")
-    return out * _powers(n, out).conj()[:, None] if f == -1 else out
+    return out * powers(n, out).conj()[:, None] if f == -1 else out
 
 
-def _powers(n: int, like: Tensor) -> Tensor:
+def powers(n: int, like: Tensor) -> Tensor:
     """exp(i pi k / n)."""
     k = torch.arange(n, device=like.device, dtype=torch.float64)
     return torch.polar(torch.ones_like(k), k * (math.pi / n)).to(like.dtype.to_complex())
@@ -56,6 +56,21 @@ def _nodes(f: int, n: int, like: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(k), angle).to(like.dtype.to_complex())
 
 
+def generators(op: LinearOperator) -> tuple[int, Tensor, Tensor]:
+    """(f, G, H) with Z_f M - M Z_-f = G H, of a Toeplitz matrix or one given by generators."""
+    if isinstance(op, LowDisplacementRank):
+        return op.f, op.left, op.right
+    return (1, *toeplitz_generators(op, 1, -1))
+
+
+def cauchy_like(f: int, G: Tensor, H: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Generators and nodes of C = U_f M U_-f^H, for Z_f M - M Z_-f = G H; complex."""
+    n = G.shape[-2]
+    wide = G.dtype.to_complex()
+    G, H = _to_cauchy(G.to(wide), f, n), _to_cauchy(H.mH.to(wide), -f, n).mH
+    return G, H, _nodes(f, n, G), _nodes(-f, n, G)
+
+
 def displacement_solve(op: LinearOperator, b: Tensor) -> Tensor:
     """M^-1 b by elimination, for every class that :func:`gko_plan` serves."""
     n = op.shape[0]
@@ -65,15 +80,10 @@ def displacement_solve(op: LinearOperator, b: Tensor) -> Tensor:
         s, t = op.s.to(b.dtype), op.t.to(b.dtype)
         ones = torch.ones_like(s[..., None]), torch.ones_like(t[..., None, :])
         return gko(*ones, s, t, b)
-    if isinstance(op, LowDisplacementRank):
-        f, G, H = op.f, op.left, op.right
-    else:
-        f = 1
-        G, H = toeplitz_generators(op, 1, -1)
     wide = b.dtype.to_complex()
-    G, H = _to_cauchy(G.to(wide), f, n), _to_cauchy(H.mH.to(wide), -f, n).mH
-    y = gko(G, H, _nodes(f, n, b), _nodes(-f, n, b), _to_cauchy(b.to(wide), f, n))
-    x = _from_cauchy(y, -f, n)
+    f, G, H = generators(op)
+    made = cauchy_like(f, G.to(wide), H.to(wide))
+    x = _from_cauchy(gko(*made, _to_cauchy(b.to(wide), f, n)), -f, n)
     return x if b.is_complex() else x.real
 
 

@@ -12,6 +12,7 @@ Golub and Van Loan, Matrix computations, sections 3.1 and 4.2; Li, An overview o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from structmat.operator import LinearOperator
 from structmat.properties import is_psd, is_triangular, unitary_scale
 from structmat.sparsity import as_sparse
 
-__all__ = ["known_factorisation", "sparse_lu"]
+__all__ = ["known_factorisation", "sparse_lu", "superlu"]
 
 
 def _implicit(
@@ -103,22 +104,30 @@ def _(op: Dense) -> Plan:
     return known_factorisation(op) or lu
 
 
-def sparse_lu(op: LinearOperator, b: Tensor) -> Tensor:
-    """A^-1 b by SuperLU; dense where numbers cannot be handed to SciPy."""
+def superlu(op: Sparse, values: Tensor) -> Any:
+    """SuperLU's factors of the matrix of these values (nnz,) on the pattern of ``op``.
+
+    Raises:
+        SingularError: a pivot is zero.
+    """
     import scipy.sparse
     import scipy.sparse.linalg
 
+    pattern = op.pattern
+    parts = (values.resolve_conj().numpy(), pattern.indices.array(), pattern.indptr.array())
+    a = scipy.sparse.csr_array(parts, shape=pattern.shape)
+    try:
+        return scipy.sparse.linalg.splu(a.tocsc())
+    except RuntimeError as e:
+        raise SingularError(f"{op._label()} is singular, by sparse lu: {e}") from None
+
+
+def sparse_lu(op: LinearOperator, b: Tensor) -> Tensor:
+    """A^-1 b by SuperLU; dense where numbers cannot be handed to SciPy."""
     assert isinstance(op, Sparse)
     if b.ndim != 2 or b.device.type != "cpu" or not plain(op, b):
         return lu_solve(op._dense(b.dtype, b.device), b)
-    values = op.values.detach().to(b.dtype).resolve_conj().numpy()
-    pattern = op.pattern
-    parts = (values, pattern.indices.array(), pattern.indptr.array())
-    a = scipy.sparse.csr_array(parts, shape=pattern.shape)
-    try:
-        factors = scipy.sparse.linalg.splu(a.tocsc())
-    except RuntimeError as e:
-        raise SingularError(f"{op._label()} is singular, by sparse lu: {e}") from None
+    factors = superlu(op, op.values.detach().to(b.dtype))
     right = np.ascontiguousarray(b.detach().resolve_conj().numpy())
     return torch.from_numpy(factors.solve(right)).to(b.dtype)
 

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
 
-__all__ = ["adjoint", "implicitly", "need_finite", "plain"]
+__all__ = ["adjoint", "implicitly", "need_finite", "plain", "pulled", "pushed", "with_leaves"]
 
 Solver = Callable[[LinearOperator, Tensor], Tensor]
 """(A, columns b (..., m, k)) to x (..., n, k)."""
@@ -93,18 +93,14 @@ class _Implicit(torch.autograd.Function):
         some = [i for i, t in enumerate(changes) if t is not None]
 
         def rebuilt(*new: Tensor) -> LinearOperator:
-            return _rebuilt(ctx.spec, leaves, some, new)
+            return with_leaves(ctx.spec, leaves, some, new)
 
         op = rebuilt(*(leaves[i] for i in some))
         if not some:
             return implicitly(op, right, ctx.solver, ctx.least)
 
         def push(make: Callable[[LinearOperator], Tensor]) -> Tensor:
-            pull = _pull(make, rebuilt, [leaves[i] for i in some])
-            # v -> J v is the adjoint of u -> J^H u: forward mode does not nest, reverse mode does
-            adjoint_of: Any = torch.func.vjp(pull, torch.zeros_like(make(op)))
-            pushed: Tensor = adjoint_of[1](tuple(changes[i] for i in some))[0]
-            return pushed
+            return pushed(make, rebuilt, [leaves[i] for i in some], [changes[i] for i in some])
 
         right = right - push(lambda a: a @ x)
         if not ctx.least:
@@ -121,7 +117,7 @@ class _Implicit(torch.autograd.Function):
         needed = [i for i, wanted in enumerate(ctx.needs_input_grad[4:]) if wanted]
 
         def rebuilt(*new: Tensor) -> LinearOperator:
-            return _rebuilt(ctx.spec, leaves, needed, new)
+            return with_leaves(ctx.spec, leaves, needed, new)
 
         op = rebuilt(*(leaves[i] for i in needed))
         turned = adjoint(op)
@@ -134,14 +130,14 @@ class _Implicit(torch.autograd.Function):
             terms.append((lambda a: adjoint(a) @ z, g - turned @ l))
         found: list[Tensor | None] = [None] * len(leaves)
         for make, at in terms if needed else []:
-            pull = _pull(make, rebuilt, [leaves[i] for i in needed])
+            pull = pulled(make, rebuilt, [leaves[i] for i in needed])
             for i, t in zip(needed, pull(at), strict=True):
                 old = found[i]
                 found[i] = t if old is None else old + t
         return (None, None, None, l, *found)
 
 
-def _rebuilt(
+def with_leaves(
     spec: Any, leaves: list[Tensor], at: list[int], new: tuple[Tensor, ...]
 ) -> LinearOperator:
     """The operator with other tensors at these places."""
@@ -151,7 +147,7 @@ def _rebuilt(
     return pytree.tree_unflatten(whole, spec)  # type: ignore[no-any-return]
 
 
-def _pull(
+def pulled(
     make: Callable[[LinearOperator], Tensor],
     rebuilt: Callable[..., LinearOperator],
     leaves: list[Tensor],
@@ -159,3 +155,17 @@ def _pull(
     """Cotangents of ``make(A)`` to those of the tensors of A."""
     found: Any = torch.func.vjp(lambda *some: make(rebuilt(*some)), *leaves)
     return found[1]  # type: ignore[no-any-return]
+
+
+def pushed(
+    make: Callable[[LinearOperator], Tensor],
+    rebuilt: Callable[..., LinearOperator],
+    leaves: list[Tensor],
+    changes: list[Tensor | None],
+) -> Tensor:
+    """Changes of the tensors of A to those of ``make(A)``."""
+    pull = pulled(make, rebuilt, leaves)
+    # v -> J v is the adjoint of u -> J^H u: forward mode does not nest, reverse mode does
+    adjoint_of: Any = torch.func.vjp(pull, torch.zeros_like(make(rebuilt(*leaves))))
+    out: Tensor = adjoint_of[1](tuple(changes))[0]
+    return out

@@ -35,7 +35,7 @@ def recursion_time(n: int, k: int, many: int, cpu: bool) -> float:
     """:func:`structmat.linalg.levinson.recursion`."""
     if not cpu:
         return n * (14 + (8 if k else 0)) * LAUNCH
-    return n * (16e-6 if k else 9e-6) + many * n * n * (2 + k) * 1e-9
+    return 0.3e-3 + n * (16e-6 if k else 9e-6) + many * n * n * (2 + k) * 1e-9
 
 
 def levinson_time(n: int, k: int, many: int, cpu: bool) -> float:
