@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -224,12 +224,21 @@ def test_torch_butterfly(nstacks: int, nblocks: int, log_n: int, increasing: boo
     stacked = x[:, None].expand(4, nstacks, n)
     want = butterfly_multiply(twiddle, stacked, increasing)
     assert torch.equal(op(x), want.reshape(4, nstacks * n))
-    try:
-        optional("torch_structured")
-        theirs = optional("torch_structured._torch_ref.butterfly")
-    except pytest.skip.Exception:
-        return
-    assert torch.equal(theirs.butterfly_multiply_torch(twiddle, stacked, increasing), want)
+
+
+@pytest.mark.parametrize(("nstacks", "nblocks", "log_n", "increasing"), TWIDDLES)
+def test_torch_butterfly_of_torch_structured(
+    nstacks: int, nblocks: int, log_n: int, increasing: bool
+) -> None:
+    optional("torch_structured")
+    theirs = optional("torch_structured._torch_ref.butterfly")
+    n = 1 << log_n
+    twiddle, x = r(nstacks, nblocks, log_n, n // 2, 2, 2), r(4, n)
+    stacked = x[:, None].expand(4, nstacks, n)
+    want = theirs.butterfly_multiply_torch(twiddle, stacked, increasing)
+    assert torch.equal(butterfly_multiply(twiddle, stacked, increasing), want)
+    op = sm.interop.from_torch_butterfly(twiddle, increasing)
+    assert torch.equal(op(x), want.reshape(4, nstacks * n))
 
 
 def test_torch_butterfly_layer() -> None:
@@ -271,6 +280,13 @@ def test_lists_of_kronecker_sparse_values() -> None:
     op = sm.interop.from_lazylinop(values)
     assert isinstance(op, sm.MonarchChain)
     assert [f.values is v for f, v in zip(op.factors(), values, strict=True)] == [True, True]
+    theirs = SimpleNamespace(ks_values=[v.numpy() for v in values])  # what ksm and ksd return
+    read = sm.interop.from_lazylinop(theirs)
+    assert isinstance(read, sm.MonarchChain)
+    assert torch.equal(read.to_dense(), op.to_dense())
+    assert all(
+        f.values.data_ptr() == v.data_ptr() for f, v in zip(read.factors(), values, strict=True)
+    )
     with pytest.raises(TypeError, match="no Kronecker-sparse factors"):
         sm.interop.from_lazylinop(3)
 
@@ -288,31 +304,23 @@ class FakeFaust:
         return self.parts[i]
 
 
-def fausts() -> list[Callable[[list[Any]], Any]]:
-    found: list[Callable[[list[Any]], Any]] = [FakeFaust]
-    try:
-        found.append(optional("pyfaust").Faust)
-    except pytest.skip.Exception:
-        pass
-    return found
-
-
-def test_faust() -> None:
+@pytest.mark.parametrize("library", ["two methods", "pyfaust"])
+def test_faust(library: str) -> None:
+    make: Any = FakeFaust if library == "two methods" else optional("pyfaust").Faust
     factors = [sm.KroneckerSparse(r(1, 2, 3, 4)), sm.KroneckerSparse(r(3, 4, 2, 1))]
     want = (factors[0] @ factors[1]).to_dense()
-    for make in fausts():
-        faust = make([scipy.sparse.csr_matrix(f.to_dense().numpy()) for f in factors])
-        assert torch.equal(sm.interop.from_faust(faust).to_dense(), want)
-        chain = sm.interop.from_faust(faust, patterns=[f.pattern for f in factors])
-        assert isinstance(chain, sm.MonarchChain)
-        for got, f in zip(chain.factors(), factors, strict=True):
-            assert torch.equal(got.values, f.values)
-        with pytest.raises(ValueError, match="1 patterns for 2"):
-            sm.interop.from_faust(faust, patterns=[(1, 2, 3, 4)])
-        with pytest.raises(ValueError, match="cannot have the pattern"):
-            sm.interop.from_faust(faust, patterns=[(1, 2, 3, 5), (3, 4, 2, 1)])
-        with pytest.raises(ValueError, match="outside its pattern"):
-            sm.interop.from_faust(faust, patterns=[(4, 2, 3, 1), (3, 4, 2, 1)])
+    faust = make([scipy.sparse.csr_matrix(f.to_dense().numpy()) for f in factors])
+    assert torch.equal(sm.interop.from_faust(faust).to_dense(), want)
+    chain = sm.interop.from_faust(faust, patterns=[f.pattern for f in factors])
+    assert isinstance(chain, sm.MonarchChain)
+    for got, f in zip(chain.factors(), factors, strict=True):
+        assert torch.equal(got.values, f.values)
+    with pytest.raises(ValueError, match="1 patterns for 2"):
+        sm.interop.from_faust(faust, patterns=[(1, 2, 3, 4)])
+    with pytest.raises(ValueError, match="cannot have the pattern"):
+        sm.interop.from_faust(faust, patterns=[(1, 2, 3, 5), (3, 4, 2, 1)])
+    with pytest.raises(ValueError, match="outside its pattern"):
+        sm.interop.from_faust(faust, patterns=[(4, 2, 3, 1), (3, 4, 2, 1)])
 
 
 # CoLA --------------------------------------------------------------------------------------------
