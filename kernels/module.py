@@ -30,7 +30,7 @@ import functools
 import pathlib
 
 from cuda.bindings import driver
-from cuda.core import LaunchConfig, ObjectCode, Program, ProgramOptions, Stream, launch
+from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream, launch
 
 
 CUDA = r"""
@@ -55,6 +55,7 @@ def _library(arch):
 @functools.cache
 def _kernel(name, device, threads, shared):
     """A kernel on a device, and how many blocks fill the device."""
+    Device(device).set_current()  # threads of autograd have no context yet
     major, minor = torch.cuda.get_device_capability(device)
     kernel = _library(f"sm_{{major}}{{minor}}" + "a" * (major >= 9)).get_kernel(name)
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -76,10 +77,18 @@ def _config(blocks, threads, shared):
     return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
 
 
+def _blocks(name, threads, shared, tile, rows, tensor):
+    """How many blocks a launch has."""
+    with torch.cuda.device(tensor.device):
+        most = _kernel(name, tensor.device.index, threads, shared)[1]
+    return max(1, min(most, -(-rows // tile)))
+
+
 def _launch(name, threads, shared, tile, rows, *tensors):
     """Blocks walk over tiles of rows; as many as the device holds, or as there are tiles."""
     with torch.cuda.device(tensors[0].device):
         kernel, most = _kernel(name, tensors[0].device.index, threads, shared)
+        Device(tensors[0].device.index).set_current()
         config = _config(min(most, -(-rows // tile)), threads, shared)
         stream = _stream(torch.cuda.current_stream().cuda_stream)
         launch(stream, config, kernel, *(t.data_ptr() for t in tensors), rows)

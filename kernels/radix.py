@@ -129,14 +129,14 @@ PRODUCT = Template("""\
 """A small matrix for every group of entries."""
 
 EXCHANGE = Template("""\
-    // the vector crosses shared memory: registers hold bits $before, then $after
+    // the vector crosses shared memory: registers hold bits $put_bits, then $get_bits
     $sync
 #pragma unroll
     for (int h = 0; h < HELD; ++h)
 #pragma unroll
       for (int c = 0; c < E / $put; ++c) {
         const int e = $put_entry;
-        put$put(lay + (to$number ^ $put_h ^ $put_at), $put_list);
+        put$put(lay + ($put_place ^ $put_h ^ $put_at), $put_list);
       }
     $sync
 #pragma unroll
@@ -144,7 +144,7 @@ EXCHANGE = Template("""\
 #pragma unroll
       for (int c = 0; c < E / $get; ++c) {
         const int e = $get_entry;
-        get$get(lay + (at$number ^ $get_h ^ $get_at), $get_list);
+        get$get(lay + ($get_place ^ $get_h ^ $get_at), $get_list);
       }
 """)
 

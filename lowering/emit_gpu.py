@@ -8,15 +8,20 @@ cuda.core where it has kernels for them.
 
 from __future__ import annotations
 
+import math
+
 from structmat.index import IndexMap
 from structmat.kernels import module as texts
 from structmat.kernels.cuda_prelude import PRELUDE, TYPES, VECTORS
 from structmat.lowering.emit_cuda import CudaKernel
 from structmat.lowering.emit_radix import radix_kernel
+from structmat.lowering.emit_radix_grad import GradientKernel, gradient_kernel
 from structmat.lowering.emit_reference import functions, reference, tuple_text
 from structmat.lowering.emit_triton import TritonKernels
 from structmat.lowering.ir import Graph, Input, Outer
 from structmat.lowering.plan import CUDA_KINDS, H100, Device, Kernel, Plan
+from structmat.lowering.radix import ITEMSIZE
+from structmat.lowering.radix_grad import groups, served
 
 __all__ = ["emit_gpu"]
 
@@ -39,7 +44,11 @@ def emit_gpu(
     graph, triton = plan.graph, TritonKernels(plan, dtype)
     texts_of_triton: list[str] = []
     texts_of_cuda: list[CudaKernel] = []
-    made, launches, library = [], [], []
+    made: list[str] = []
+    launches: list[str] = []
+    library: list[str] = []
+    gradient = served(graph, dtype, device.shared) if any(k.more for k in plan.kernels) else None
+    cuts = groups(gradient, ITEMSIZE[dtype]) if gradient else []
     for v, nd in enumerate(graph.nodes):
         if isinstance(nd, Input):
             made.append(f"    v{v} = inputs[{nd.which}]")
@@ -52,6 +61,16 @@ def emit_gpu(
             text, call = triton.grad(k, name)
             texts_of_triton.append(text)
             library.append(call)
+            continue
+        if k.kind == "radix_grad":
+            assert gradient is not None
+            (group,) = [r for r in cuts if gradient.backward[r.low] == k.out]
+            with_sums = gradient_kernel(gradient, group, k, name, dtype, device)
+            texts_of_cuda.append(with_sums.kernel)
+            before, launch, after = _gradient_calls(graph, k, with_sums)
+            made += before
+            launches.append(launch)
+            library += after
             continue
         made.append(f"    v{k.out} = inputs[0].new_empty(T, {graph.nodes[k.out].size})")
         if k.kind in CUDA_KINDS:
@@ -94,6 +113,30 @@ def emit_gpu(
         dtype=dtype,
     )
     return source, list(tables.values())
+
+
+def _gradient_calls(
+    graph: Graph, k: Kernel, made: GradientKernel
+) -> tuple[list[str], str, list[str]]:
+    """What allocates, launches, and sums the parts of blocks."""
+    c, size = made.kernel, graph.nodes[k.out].size
+    rows = f"-(-T // {c.rows}) * {c.rows}" if made.whole_tiles else "T"
+    how = f'"{c.name}", {c.threads}, {c.shared}, {c.rows}, T'
+    accumulate = "torch.float64 if inputs[0].dtype == torch.float64 else torch.float32"
+    before = [
+        f"    v{k.out} = inputs[0].new_empty({rows}, {size})",
+        f"    parts_{c.name} = inputs[0].new_zeros(_blocks({how}, inputs[0]), {made.parts}, "
+        f"dtype={accumulate})",
+    ]
+    args = ", ".join([*map(_argument, c.reads), f"v{k.out}", f"parts_{c.name}"])
+    after = [f"    parts_{c.name} = parts_{c.name}.sum(0)"]
+    for node, at, shape in made.slices:
+        count = math.prod(shape)
+        after.append(
+            f"    v{node} = parts_{c.name}[{at}:{at + count}].reshape{tuple_text(shape)}"
+            ".to(inputs[0].dtype)"
+        )
+    return before, f"        _launch({how}, {args})", after
 
 
 def _argument(name: str) -> str:

@@ -11,11 +11,11 @@ from itertools import pairwise
 from structmat.kernels import radix as template
 from structmat.lowering.emit_cuda import CudaKernel, linear, xored
 from structmat.lowering.ir import Graph
-from structmat.lowering.plan import H100, ITEMSIZE, Device, Kernel
-from structmat.lowering.radix import Stage, stages
+from structmat.lowering.plan import H100, Device, Kernel
+from structmat.lowering.radix import ITEMSIZE, Stage, stages
 from structmat.lowering.schedule import Pass, Schedule, layout, schedule
 
-__all__ = ["radix_kernel"]
+__all__ = ["Radix", "radix_kernel"]
 
 
 def radix_kernel(
@@ -29,14 +29,16 @@ def radix_kernel(
         map(_log2, (k.tile.group, k.tile.out, k.tile.warps * 32)),
     )
     plan = schedule(chain, size, entries, held, threads)
-    return _Radix(graph, k, name, plan, size, device.shared).kernel()
+    return Radix(graph, k, name, plan, size, device.shared).kernel()
 
 
 def _log2(n: int) -> int:
     return n.bit_length() - 1
 
 
-class _Radix:
+class Radix:
+    """A schedule on a device, and its text."""
+
     def __init__(
         self, graph: Graph, k: Kernel, name: str, plan: Schedule, size: int, limit: int
     ) -> None:
@@ -54,17 +56,21 @@ class _Radix:
             self.place[self.length + r] = self.length + r
         crossings = len(plan.passes) > 1
         self.tile_bytes = (self.acc << bits) if crossings else 0
+        self.packed: dict[Stage, int] = {}  # stages whose values are packed: offset in numbers
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Shared memory: the crossing, packed values, a waiting tile where registers are full."""
+        plan, bits = self.plan, self.length + self.plan.rows
         self.staged = self._registers(True) * plan.threads > 65536
         fits = self.tile_bytes + (self.size << bits) <= self.limit
         self.staged = self.staged and fits and self.size << plan.load >= 4
-        self.stage_bytes = self.size << bits if self.staged else 0
-        self.packed: dict[Stage, int] = {}  # stages whose values are packed: offset in numbers
-        self.spent = 0
-        fixed = self.tile_bytes + self.stage_bytes
+        fixed = self.tile_bytes + (self.size << bits if self.staged else 0)
         for limit in (self.limit // 2, self.limit):
             self.packed, self.spent = self._pack((limit - fixed - 1024) // self.acc)
-            if len(self.packed) == sum(s.w is not None for s in chain.stages):
+            if len(self.packed) == len(self.used()):
                 break
+        self.values_at = self.tile_bytes // self.acc
         self.shared = fixed + self.spent * self.acc
         self.resident = self._resident()
 
@@ -84,6 +90,10 @@ class _Radix:
         return max(1, min(by_registers, by_memory, 2048 // threads, 8))
 
     # values ------------------------------------------------------------------------------------
+
+    def used(self) -> list[Stage]:
+        """Stages whose values the kernel reads."""
+        return [s for s in self.plan.chain.stages if s.w is not None]
 
     def _owner(self, s: Stage) -> Pass:
         return next(p for p in self.plan.passes if s in p.stages)
@@ -110,9 +120,7 @@ class _Radix:
         """Which stages' values are packed into ``room`` numbers, each at a multiple of 4."""
         at: dict[Stage, int] = {}
         spent = 0
-        for s in self.plan.chain.stages:
-            if s.w is None:
-                continue
+        for s in self.used():
             count = -(-self._count(s) // 4) * 4
             if spent + count <= room:
                 at[s] = spent
@@ -135,6 +143,7 @@ class _Radix:
     # text --------------------------------------------------------------------------------------
 
     def kernel(self) -> CudaKernel:
+        """The kernel."""
         plan, first, last = self.plan, self.plan.passes[0], self.plan.passes[-1]
         e = self.entries
         held_bits = range(e, e + plan.held)
@@ -169,7 +178,7 @@ class _Radix:
             load_words=(self.size << plan.load) // 4,
             store_words=words // 4,
             n=self.n,
-            values=self._values(),
+            values=self._values() + self._waiting(),
             places=self._places(),
             packing=self._packing(),
             row_out=f"{linear('id', [(1 << b) >> self.length for b in last.threads])} + "
@@ -188,17 +197,16 @@ class _Radix:
         return ", ".join(["const T* __restrict__ x", *values, "T* __restrict__ y"])
 
     def _values(self) -> str:
-        lines = []
-        if self.staged:
-            at = self.tile_bytes + self.spent * self.acc
-            lines = [f"  u32* const stage = (u32*)(shared + {at}) + threadIdx.x * LW;"]
         return "\n".join(
-            lines
-            + [
-                f"  ACC* const w{i} = lay + {self.tile_bytes // self.acc + at};"
-                for i, at in enumerate(self.packed.values())
-            ]
+            f"  ACC* const w{i} = lay + {self.values_at + at};"
+            for i, at in enumerate(self.packed.values())
         )
+
+    def _waiting(self) -> str:
+        if not self.staged:
+            return ""
+        at = self.tile_bytes + self.spent * self.acc
+        return f"\n  u32* const stage = (u32*)(shared + {at}) + threadIdx.x * LW;"
 
     def _places(self) -> str:
         """Where the thread is in each pass: in memory, in shared memory, among the values."""
@@ -209,9 +217,7 @@ class _Radix:
             for i, (a, b) in enumerate(pairwise(self.plan.passes)):
                 to, fro = ([self.layouts[i].columns[t] for t in p.threads] for p in (a, b))
                 lines.append(f"  const u32 to{i} = {xored('id', to)}, at{i} = {xored('id', fro)};")
-        for s in self.plan.chain.stages:
-            if s.w is None:
-                continue
+        for s in self.used():
             _, _, _, lanes = self._sets(s)
             name = f"k{self._number(s)}"
             by = [1 << i for i in range(len(lanes))] if s in self.packed else self._strides(s)[3]
@@ -252,12 +258,17 @@ class _Radix:
             parts += [self._stage(s, p) for s in p.stages]
         return "".join(parts).rstrip("\n")
 
-    def _exchange(self, i: int) -> str:
+    def _exchange(self, i: int, back: bool = False) -> str:
+        """From pass i - 1 to pass i, or back."""
         here, e = self.layouts[i - 1], self.entries
         fill: dict[str, object] = {}
-        for side, p in (("put", self.plan.passes[i - 1]), ("get", self.plan.passes[i])):
+        sides = [("put", "to", i - 1), ("get", "at", i)]
+        for (name, place, number), role in zip(
+            sides, ("get", "put") if back else ("put", "get"), strict=True
+        ):
+            p = self.plan.passes[number]
             own = p.registers[:e]
-            wide = here.vector if getattr(here, side) else ()
+            wide = here.vector if getattr(here, name) else ()
             rest = [j for j, b in enumerate(own) if b not in wide]
             steps = [1 << own.index(b) for b in wide]
             entries = [
@@ -265,20 +276,15 @@ class _Radix:
             ]
             held = [here.columns[b] for b in p.registers[e:]]
             fill |= {
-                side: 1 << len(wide),
-                f"{side}_entry": linear("c", [1 << j for j in rest]),
-                f"{side}_list": ", ".join(f"v[h][e + {t}]" for t in entries),
-                f"{side}_at": xored("c", [here.columns[own[j]] for j in rest]),
-                f"{side}_h": xored("h", held) if held else "0",
+                role: 1 << len(wide),
+                f"{role}_place": f"{place}{i - 1}",
+                f"{role}_entry": linear("c", [1 << j for j in rest]),
+                f"{role}_list": ", ".join(f"v[h][e + {t}]" for t in entries),
+                f"{role}_at": xored("c", [here.columns[own[j]] for j in rest]),
+                f"{role}_h": xored("h", held) if held else "0",
+                f"{role}_bits": ", ".join(map(str, own)),
             }
-        before, after = (self.plan.passes[j].registers[:e] for j in (i - 1, i))
-        return template.EXCHANGE.substitute(
-            fill,
-            before=", ".join(map(str, before)),
-            after=", ".join(map(str, after)),
-            number=i - 1,
-            sync=self._sync(),
-        )
+        return template.EXCHANGE.substitute(fill, sync=self._sync())
 
     def _sync(self) -> str:
         team = self.plan.team
@@ -292,26 +298,12 @@ class _Radix:
         doc = str(self.graph.nodes[s.node])
         if s.w is None and not s.bits:
             return template.SCALE.substitute(doc=doc, alpha=repr(s.alpha))
-        mixed, looks, free, lanes = self._sets(s)
+        mixed, looks, free, _ = self._sets(s)
         if s.w is None:
             bit = mixed[0]
             rest = [1 << i for i in range(self.entries) if i != bit]
             return template.SIGNS.substitute(doc=doc, index=linear("g", rest), bit=1 << bit)
         radix = s.radix
-        columns, rows, look_strides, _ = self._strides(s)
-        if s in self.packed:
-            many = 1 << len(lanes)
-            number = list(self.packed).index(s)
-            if radix == 1:
-                load = f"w{number}[g * {many} + k{self._number(s)}]"
-            else:
-                quads = radix * radix // 4
-                load = (
-                    f"w{number}[((g * {quads} + i / 4) * {many} + k{self._number(s)}) * 4 + i % 4]"
-                )
-        else:
-            entry = linear("i", [*columns, *rows])
-            load = f"value(p{s.w}[k{self._number(s)} + {linear('g', look_strides)} + {entry}])"
         spread = [1 << i for i in mixed]
         index = [linear("g", [1 << i for i in looks]), linear("f", [1 << i for i in free])]
         return template.PRODUCT.substitute(
@@ -320,11 +312,24 @@ class _Radix:
             free=1 << len(free),
             size=radix * radix,
             radix=radix,
-            load=load,
+            load=self._load(s),
             index=" + ".join(index),
             spread_k=linear("k", spread),
             spread_j=linear("j", spread),
         )
+
+    def _load(self, s: Stage) -> str:
+        """Entry i of the small matrix of group g."""
+        radix, lanes = s.radix, self._sets(s)[3]
+        columns, rows, look_strides, _ = self._strides(s)
+        if s not in self.packed:
+            entry = linear("i", [*columns, *rows])
+            return f"value(p{s.w}[k{self._number(s)} + {linear('g', look_strides)} + {entry}])"
+        many, number = 1 << len(lanes), list(self.packed).index(s)
+        if radix == 1:
+            return f"w{number}[g * {many} + k{self._number(s)}]"
+        quads = radix * radix // 4
+        return f"w{number}[((g * {quads} + i / 4) * {many} + k{self._number(s)}) * 4 + i % 4]"
 
     def _writes(self) -> str:
         store = 1 << self.plan.store

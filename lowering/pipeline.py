@@ -17,6 +17,7 @@ from structmat.lowering.emit_torch import emit_torch
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import choose_layouts, merge_index_maps
 from structmat.lowering.plan import CUDA_KINDS, Device, Plan, fuse, kinds_of, tile
+from structmat.lowering.radix_grad import served
 from structmat.lowering.verify import (
     check_chain,
     check_merged,
@@ -94,7 +95,8 @@ def lower(
         raise ValueError(f"backend {backend!r} works on rows")
     graph = merge_index_maps(graph)
     check_merged(graph)
-    if backend != "torch":
+    mixed = backend in ("gpu", "cuda")
+    if backend != "torch" and not (mixed and served(graph, dtype, device.shared)):
         graph = choose_layouts(graph)
         check_chain(graph)
     plan = fused = fuse(graph, backend, dtype, device)
@@ -103,7 +105,7 @@ def lower(
     if backend == "torch":
         source, tables = emit_torch(plan, title, columns)
     else:
-        plan = tile(plan, dtype)
+        plan = tile(plan, dtype, device)
         if backend == "cuda" and (strange := kinds_of(plan) - CUDA_KINDS - {"outer"}):
             raise RuntimeError(
                 f"backend='cuda': no CUDA kernel of kind {', '.join(sorted(strange))}; "

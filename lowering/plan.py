@@ -29,12 +29,13 @@ from structmat.lowering.ir import (
     Permute,
     Scalar,
 )
-from structmat.lowering.radix import longest, runs, stages
+from structmat.lowering.radix import ITEMSIZE, longest, runs, stages
+from structmat.lowering.radix_grad import GradientChain, groups, plan_of, served
 from structmat.lowering.schedule import schedule
 
 __all__ = ["CUDA_KINDS", "Device", "Kernel", "Plan", "Tile", "fuse", "kinds_of", "tile"]
 
-CUDA_KINDS = frozenset({"radix"})
+CUDA_KINDS = frozenset({"radix", "radix_grad"})
 """Kinds of kernels that are CUDA C++; the others are Triton's, or calls of the library."""
 
 
@@ -85,7 +86,8 @@ class Kernel:
     """One launch.
 
     Attributes:
-        kind: ``radix`` (short contractions, whole vectors on chip), ``dot`` (tensor cores),
+        kind: ``radix`` (short contractions, whole vectors on chip), ``radix_grad`` (gradients of
+            these for x and for the values), ``dot`` (tensor cores),
             ``fma`` (any size and dtype), ``chip`` (several contractions, intermediates on chip),
             ``pointwise``, ``grad`` (weight gradient on tensor cores), ``outer`` (weight gradient
             by the library) or ``call`` (library).
@@ -98,6 +100,7 @@ class Kernel:
         fixed_bytes: bytes moved once, in units of the item size.
         row_flops: real multiply-adds counted as two, for each vector.
         tile: launch configuration.
+        more: other values that it makes: gradients of values.
     """
 
     kind: str
@@ -110,6 +113,7 @@ class Kernel:
     fixed_bytes: int
     row_flops: int
     tile: Tile = field(default_factory=Tile)
+    more: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,9 @@ def fuse(graph: Graph, backend: str, dtype: str, device: Device = H100) -> Plan:
         )
         return Plan(graph, kernels, frozenset(range(len(graph.nodes))))
 
+    gradient = None if backend == "triton" else served(graph, dtype, device.shared)
+    if gradient is not None:
+        return _gradient_plan(graph, gradient, dtype)
     uses = graph.uses()
     stored = {v for v, nd in enumerate(graph.nodes) if isinstance(nd, Input)}
     stored.update(graph.outputs)
@@ -231,6 +238,31 @@ def fuse(graph: Graph, backend: str, dtype: str, device: Device = H100) -> Plan:
     # A push path may end later than the root of the next kernel: order by what is read.
     ordered = _ordered(kernels_list, graph)
     return Plan(graph, tuple(ordered), frozenset(stored))
+
+
+def _gradient_plan(graph: Graph, gradient: GradientChain, dtype: str) -> Plan:
+    """One kernel for each group of stages, from the last to the first."""
+    kernels, g = [], gradient.g
+    for group in groups(gradient, ITEMSIZE[dtype]):
+        own = range(group.low, group.high)
+        out = gradient.backward[group.low]
+        values = [s.w for s in gradient.chain.stages[: group.high] if s.w is not None]
+        kernel = _measure(
+            graph,
+            "radix_grad",
+            tuple(gradient.backward[i] for i in reversed(own)),
+            (),
+            out,
+            (gradient.x, g),
+            tuple(values),
+        )
+        outers = tuple(o for i in own if (o := gradient.outers[i]) is not None)
+        specs = [graph.nodes[o].spec for o in outers]  # type: ignore[attr-defined]
+        flops = sum(2 * math.prod(s.sizes) for s in specs)
+        kernels.append(replace(kernel, more=outers, row_flops=kernel.row_flops + flops))
+        g = out
+    made = [v for k in kernels for v in (k.out, *k.more)]
+    return Plan(graph, tuple(kernels), frozenset((gradient.x, gradient.g, *made)))
 
 
 def _ordered(kernels: list[Kernel], graph: Graph) -> list[Kernel]:
@@ -314,7 +346,7 @@ def _measure(
 # tile: launch configurations ---------------------------------------------------------------------
 
 
-def tile(plan: Plan, dtype: str) -> Plan:
+def tile(plan: Plan, dtype: str, device: Device = H100) -> Plan:
     """Choose kernels' kinds and launch configurations, and fuse on chip.
 
     Contract:
@@ -326,6 +358,12 @@ def tile(plan: Plan, dtype: str) -> Plan:
     for k in plan.kernels:
         if k.kind == "radix":
             k = replace(k, tile=radix_tile(graph, k, dtype))
+        elif k.kind == "radix_grad":
+            found = served(graph, dtype, device.shared)
+            assert found is not None
+            p = plan_of(found, ITEMSIZE[dtype])
+            entries = 1 << len(p.passes[0].registers)
+            k = replace(k, tile=Tile(1 << p.rows, 1, entries, 1, p.threads // 32, len(p.passes)))
         elif k.kind == "dot":
             spec = graph.nodes[k.roots[0]].spec  # type: ignore[attr-defined]
             chosen = dot_tile(spec, dtype)
@@ -353,9 +391,6 @@ def radix_tile(graph: Graph, k: Kernel, dtype: str) -> Tile:
     held = 1 << plan.held
     entries = len(plan.passes[0].registers) - plan.held
     return Tile(1 << plan.rows, held, 1 << entries, 1, plan.threads // 32, len(plan.passes))
-
-
-ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def dot_tile(spec: Einsum, dtype: str) -> Tile | None:
@@ -442,7 +477,7 @@ def _on_chip(plan: Plan, dtype: str) -> Plan:
             )
         else:
             out.append(k)
-    made = {k.out for k in out}
+    made = {v for k in out for v in (k.out, *k.more)}
     stored = frozenset(v for v in plan.stored if v in made or isinstance(graph.nodes[v], Input))
     return replace(plan, kernels=tuple(out), stored=stored)
 

@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from structmat.index import DigitMap
 from structmat.lowering.ir import Apply, Contract, Graph, Node, Permute, Scalar
 
-__all__ = ["Chain", "Stage", "longest", "runs", "stages"]
+__all__ = ["ITEMSIZE", "Chain", "Stage", "longest", "runs", "stages"]
+
+ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of an entry, by torch's name of its dtype."""
 
 LONGEST = 15
 """log2 of the longest vector: 2^15 entries in float32 are 128 KB of shared memory."""
@@ -145,7 +148,7 @@ def _stage(
             if groups is None:
                 return None
             return [Stage(v, (b,)) for b in groups[1]], order
-        case Contract(conj=False):
+        case Contract():  # kernels are real: conj changes nothing
             return _contraction(v, node, order)
     return None
 

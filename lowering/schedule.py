@@ -77,6 +77,7 @@ def schedule(
     entries: int | None = None,
     held: int | None = None,
     threads: int = THREADS,
+    narrowest: int = 0,
 ) -> Schedule:
     """The cheapest passes found for a chain.
 
@@ -86,6 +87,7 @@ def schedule(
         entries: log2 of the entries of a vector that a thread holds; chosen where None.
         held: log2 of the rows that a thread holds; chosen where None.
         threads: log2 of the threads that share a tile, where vectors leave the choice.
+        narrowest: log2 of the fewest entries that a lane may load or store.
     """
     heavy = any(s.w is not None for s in chain.stages)
     best: tuple[float, Schedule] | None = None
@@ -96,7 +98,7 @@ def schedule(
         if chain.length - e > 10:  # 1024 threads are a block
             continue
         rows_held = held if held is not None else 2 if heavy and itemsize < 8 and e <= 4 else 0
-        widths = range(min((16 // itemsize).bit_length() - 1, e), -1, -1)
+        widths = range(min((16 // itemsize).bit_length() - 1, e), narrowest - 1, -1)
         for load, store, near, far in itertools.product(widths, widths, (5, 2, 0), (5, 2, 0)):
             line = 7 - itemsize.bit_length() + 1  # log2 of the entries of 128 bytes
             lanes = [max(0, min(k, line - w)) for k, w in ((near, load), (far, store))]

@@ -146,9 +146,10 @@ def check_plan(plan: Plan) -> None:
     have = {v for v, nd in enumerate(plan.graph.nodes) if isinstance(nd, Input)}
     for i, k in enumerate(plan.kernels):
         _require(set(k.reads) <= have, "plan", f"k{i} reads what is not made yet")
-        _require(k.out not in have, "plan", f"k{i} makes v{k.out} again")
-        _require(k.out in plan.stored, "plan", f"k{i} makes v{k.out}, which is not stored")
-        have.add(k.out)
+        for v in (k.out, *k.more):
+            _require(v not in have, "plan", f"k{i} makes v{v} again")
+            _require(v in plan.stored, "plan", f"k{i} makes v{v}, which is not stored")
+            have.add(v)
     _require(set(plan.graph.outputs) <= have, "plan", "an output is never made")
     _require(have == set(plan.stored), "plan", "a stored value is never made")
 
