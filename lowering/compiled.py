@@ -19,10 +19,11 @@ from torch.autograd import forward_ad
 
 from structmat.lowering import ops as _ops  # noqa: F401  (registers structmat::apply)
 from structmat.lowering.backends import BACKENDS, choose_backend
+from structmat.lowering.given import check_given
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
-from structmat.lowering.program import Program
+from structmat.lowering.program import Program, describe_device
 from structmat.lowering.record import to_chain
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
@@ -56,10 +57,11 @@ class Compiled:
     Args:
         operator: A.
         backend: ``"auto"``, ``"torch"``, ``"triton"`` or ``"cuda"``.
+        plan: of the forward pass, see :func:`structmat.compile`.
 
     Raises:
         TypeError: A is not an operator.
-        ValueError: unknown backend.
+        ValueError: unknown backend, or a plan that is not one of A.
 
     Example:
         >>> import torch, structmat as sm
@@ -72,9 +74,10 @@ class Compiled:
         simplified: what the rules made of it.
         steps: the rules that fired.
         graph: the recorded chain.
+        given: the plan that was given.
     """
 
-    def __init__(self, operator: LinearOperator, backend: str) -> None:
+    def __init__(self, operator: LinearOperator, backend: str, plan: Plan | None = None) -> None:
         if not isinstance(operator, LinearOperator):
             raise TypeError(f"compile: {type(operator).__name__} is not an operator")
         if backend not in BACKENDS:
@@ -87,6 +90,11 @@ class Compiled:
             self.graph: Graph
             self.graph, values = to_chain(self.simplified)
         check_chain(self.graph)
+        self.given = plan
+        if plan is not None:
+            if not isinstance(plan, Plan):
+                raise TypeError(f"compile: plan is a {type(plan).__name__}, not a Plan")
+            check_given(plan, self.graph, describe_device(operator.device))
         self._tensors = list(operator.parameters())
         self._prepare = self._trace(values)
         self._programs: dict[tuple[torch.dtype, torch.device, bool], tuple[Program, str]] = {}
@@ -159,9 +167,23 @@ class Compiled:
                 )
             backend, reason = choose_backend(self.backend, device, dtype, self.graph)
             title = title_of(self.operator, dtype)
-            have = Program(self.graph, backend, dtype, device, title, columns), reason
+            plan = self._plan_for(dtype, backend, reason)
+            have = Program(self.graph, backend, dtype, device, title, columns, plan), reason
             self._programs[dtype, device, columns] = have
         return have[0]
+
+    def _plan_for(self, dtype: torch.dtype, backend: str, reason: str) -> Plan | None:
+        """The given plan, where it is for this dtype."""
+        plan = self.given
+        if plan is None or str(dtype) != f"torch.{plan.dtype}":
+            return None
+        if backend != plan.backend:
+            way = f"compile(A, backend={plan.backend!r}, plan=plan)"
+            raise RuntimeError(
+                f"the plan is for the {plan.backend} backend, and {backend} runs here ({reason}); "
+                f"{way if plan.backend in BACKENDS else 'it needs a GPU'}, or no plan"
+            )
+        return plan
 
     def __call__(self, x: Any) -> Tensor:
         """Act on the last dimension, as ``A(x)``.
@@ -317,13 +339,16 @@ class Compiled:
             for i, line in enumerate(text.splitlines()):
                 lines.append(f"{name if i == 0 else '':<12}{line}")
         lines.append(f"backend     {program.backend} on {program.device.name}, {dtype}: {reason}")
+        if self.given is not None:
+            used = self._plan_for(dtype, program.backend, reason) is not None
+            lines.append(f"given plan  for {self.given.dtype}: {'used' if used else 'not used'}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"Compiled({self.operator._label()}, backend={self.backend!r})"
 
 
-def compile(operator: LinearOperator, backend: str = "auto") -> Compiled:
+def compile(operator: LinearOperator, backend: str = "auto", plan: Plan | None = None) -> Compiled:
     """Compile an operator to a function with the same values and gradients.
 
     The expression is simplified, recorded as a chain of indexed block contractions, fused, and
@@ -334,13 +359,17 @@ def compile(operator: LinearOperator, backend: str = "auto") -> Compiled:
         operator: A.
         backend: ``"auto"`` (on a GPU CUDA C++ and Triton where they serve, torch elsewhere),
             ``"torch"``, ``"triton"`` or ``"cuda"``; an explicit backend never falls back.
+        plan: of the forward pass, from ``f.plan`` or ``Plan.from_json``, with tiles or kinds of
+            kernels changed; it is checked against A and then taken as it is, for the dtype and
+            backend it was made for. Gradients have plans of their own.
 
     Returns:
         :class:`structmat.lowering.Compiled`: ``f(x) == A(x)``.
 
     Raises:
         TypeError: A is not an operator.
-        ValueError: unknown backend.
+        ValueError: unknown backend; a plan of another expression, or that cannot run.
+        RuntimeError: a plan for another backend than the one that runs here.
 
     Example:
         >>> import torch, structmat as sm
@@ -349,4 +378,4 @@ def compile(operator: LinearOperator, backend: str = "auto") -> Compiled:
         >>> f(torch.arange(4.0))
         tensor([6., 6., 6., 6.])
     """
-    return Compiled(operator, backend)
+    return Compiled(operator, backend, plan)

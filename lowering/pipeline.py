@@ -9,7 +9,7 @@ the source only under ``STRUCTMAT_VERIFY=1``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from structmat.lowering.emit_gpu import emit_gpu
@@ -28,7 +28,7 @@ from structmat.lowering.verify import (
 )
 from structmat.tables import Indices
 
-__all__ = ["PASSES", "Lowered", "Pass", "lower"]
+__all__ = ["PASSES", "Lowered", "Pass", "lower", "planned"]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,35 @@ class Lowered:
     tables: tuple[Indices, ...]
 
 
+def planned(graph: Graph, backend: str, dtype: str, device: Device) -> tuple[Plan, Plan]:
+    """The plans of a chain that is ready for the backend, before and after tiling.
+
+    Raises:
+        RuntimeError: a kernel that the backend does not have.
+        structmat.lowering.verify.SpecError: a pass broke its specification.
+    """
+    fused = fuse(graph, backend, dtype, device)
+    plan = fused = replace(fused, backend=backend, dtype=dtype)
+    check_plan(plan)
+    if backend != "torch":
+        plan = tile(plan, dtype, device)
+        if backend == "cuda" and (strange := kinds_of(plan) - CUDA_KINDS - {"outer"}):
+            raise RuntimeError(
+                f"backend='cuda': no CUDA kernel of kind {', '.join(sorted(strange))}; "
+                "use backend='auto'"
+            )
+        check_tiled(plan)
+    return fused, plan
+
+
 def lower(
-    graph: Graph, backend: str, dtype: str, device: Device, title: str, columns: bool = False
+    graph: Graph,
+    backend: str,
+    dtype: str,
+    device: Device,
+    title: str,
+    columns: bool = False,
+    plan: Plan | None = None,
 ) -> Lowered:
     """Lower a recorded chain to source.
 
@@ -86,6 +113,7 @@ def lower(
         device: what the planner may use.
         title: first line of the module.
         columns: inputs and results are (n, t) instead of (t, n); the torch backend alone.
+        plan: of this chain, to be taken as it is; by default the planner makes one.
 
     Raises:
         RuntimeError: a kernel that the backend does not have.
@@ -93,25 +121,20 @@ def lower(
     """
     if columns and backend != "torch":
         raise ValueError(f"backend {backend!r} works on rows")
-    graph = merge_index_maps(graph)
-    check_merged(graph)
-    mixed = backend in ("gpu", "cuda")
-    if backend != "torch" and not (mixed and served(graph, dtype, device.shared)):
-        graph = choose_layouts(graph)
-        check_chain(graph)
-    plan = fused = fuse(graph, backend, dtype, device)
-    check_plan(plan)
+    if plan is None:
+        graph = merge_index_maps(graph)
+        check_merged(graph)
+        mixed = backend in ("gpu", "cuda")
+        if backend != "torch" and not (mixed and served(graph, dtype, device.shared)):
+            graph = choose_layouts(graph)
+            check_chain(graph)
+        fused, plan = planned(graph, backend, dtype, device)
+    else:
+        fused = plan
     tables: Sequence[Indices]
     if backend == "torch":
         source, tables = emit_torch(plan, title, columns)
     else:
-        plan = tile(plan, dtype, device)
-        if backend == "cuda" and (strange := kinds_of(plan) - CUDA_KINDS - {"outer"}):
-            raise RuntimeError(
-                f"backend='cuda': no CUDA kernel of kind {', '.join(sorted(strange))}; "
-                "use backend='auto'"
-            )
-        check_tiled(plan)
         source, tables = emit_gpu(plan, title, dtype, device)
     if verifying():  # parsing takes as long as all passes; importing the module parses it anyway
         check_source(source)

@@ -29,6 +29,7 @@ from structmat.lowering.ir import (
     Permute,
     Scalar,
 )
+from structmat.lowering.portable import from_data, from_text, to_data, to_text
 from structmat.lowering.radix import ITEMSIZE, longest, runs, stages
 from structmat.lowering.radix_grad import GradientChain, groups, plan_of, served
 from structmat.lowering.schedule import schedule
@@ -37,6 +38,9 @@ __all__ = ["CUDA_KINDS", "Device", "Kernel", "Plan", "Tile", "fuse", "kinds_of",
 
 CUDA_KINDS = frozenset({"radix", "radix_grad"})
 """Kinds of kernels that are CUDA C++; the others are Triton's, or calls of the library."""
+
+FORMAT, VERSION = "structmat plan", 1
+"""What the JSON of a plan says of itself; a new version where an old reader would go wrong."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,39 @@ class Plan:
         graph: the merged chain.
         kernels: launches in order.
         stored: values that exist in memory.
+        backend: that it is for.
+        dtype: of rows and values, by torch's name.
     """
 
     graph: Graph
     kernels: tuple[Kernel, ...]
     stored: frozenset[int]
+    backend: str = ""
+    dtype: str = ""
+
+    def to_json(self) -> str:
+        """The plan as JSON, to keep, to read, and to edit: ``sm.compile(A, plan=...)`` takes it.
+
+        Example:
+            >>> import torch, structmat as sm
+            >>> plan = sm.compile(sm.Dense(torch.ones(2, 3))).plan
+            >>> Plan.from_json(plan.to_json()) == plan
+            True
+        """
+        data = to_data(self, Plan)
+        head = {"format": FORMAT, "version": VERSION, "backend": self.backend, "dtype": self.dtype}
+        return to_text(head | data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """A plan from what :meth:`to_json` wrote; ``sm.compile`` checks what it computes.
+
+        Raises:
+            PlanError: not JSON, of a newer version, or not a plan; with the path of what is wrong.
+        """
+        data = from_text(text, FORMAT, VERSION)
+        plan: Plan = from_data(data, cls)
+        return plan
 
     def describe(self, itemsize: int, batch: int) -> str:
         """The plan as text, with bytes and flops of each kernel at this batch."""

@@ -20,7 +20,7 @@ from structmat.lowering.adjoint import adjoint
 from structmat.lowering.ir import Gradient, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
-from structmat.lowering.plan import Device
+from structmat.lowering.plan import Device, Plan
 from structmat.tables import Indices
 
 __all__ = ["Program", "describe_device"]
@@ -53,11 +53,21 @@ class _Runner:
     """One generated module and its tables on each device."""
 
     def __init__(
-        self, graph: Graph, backend: str, dtype: str, device: Device, title: str, columns: bool
+        self,
+        graph: Graph,
+        backend: str,
+        dtype: str,
+        device: Device,
+        title: str,
+        columns: bool,
+        plan: Plan | None = None,
     ) -> None:
-        self.arguments = (graph, backend, dtype, device, title, columns)
+        self.arguments = (graph, backend, dtype, device, title, columns, plan)
         versions = _versions(backend)
-        self.key = cache.digest(graph, graph.shapes, backend, dtype, device, columns, versions)
+        given = "" if plan is None else plan.to_json()
+        self.key = cache.digest(
+            graph, graph.shapes, backend, dtype, device, columns, versions, given
+        )
         self._lowered: Lowered | None = None
         found = cache.find(self.key)
         if found is None:
@@ -112,6 +122,7 @@ class Program:
         device: where it runs.
         title: first line of generated modules.
         columns: vectors are columns; the torch backend alone.
+        plan: of the forward chain, for this backend and dtype; by default the planner's.
     """
 
     _TABLE: ClassVar[dict[str, Program]] = {}
@@ -124,6 +135,7 @@ class Program:
         device: torch.device,
         title: str,
         columns: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         self.graph = merge_index_maps(graph)
         self.backend = backend
@@ -131,15 +143,15 @@ class Program:
         self.device = describe_device(device)
         self.title = title
         self.columns = columns
-        self.forward = self._runner(self.graph, title)
+        self.forward = self._runner(self.graph, title, plan)
         self.key = self.forward.key
         self._gradients: dict[tuple[bool, ...], _Runner] = {}
         self._graphs: dict[tuple[bool, ...], tuple[Graph, list[tuple[int, ...] | None]]] = {}
         self.size = self.graph.nodes[self.graph.outputs[0]].size
         Program._TABLE[self.key] = self
 
-    def _runner(self, graph: Graph, title: str) -> _Runner:
-        return _Runner(graph, self.backend, self.dtype, self.device, title, self.columns)
+    def _runner(self, graph: Graph, title: str, plan: Plan | None = None) -> _Runner:
+        return _Runner(graph, self.backend, self.dtype, self.device, title, self.columns, plan)
 
     @classmethod
     def named(cls, key: str) -> Program:

@@ -166,8 +166,18 @@ def check_tiled(plan: Plan) -> None:
         for name in ("rows", "group", "out", "reduce", "warps"):
             size = getattr(t, name)
             _require(size > 0 and size & (size - 1) == 0, "tiled", f"k{i}: {name}={size}")
-        if k.kind == "dot":
+        for name, most in (("warps", 32), ("stages", 16), ("loop", 1024)):
+            size = getattr(t, name)
+            _require(1 <= size <= most, "tiled", f"k{i}: {name}={size}, at most {most}")
+        if k.kind == "chip":
+            _require(t.rows >= 16, "tiled", f"k{i}: rows={t.rows} under 16")
+        if k.kind in ("dot", "grad"):
             _require(min(t.rows, t.out, t.reduce) >= 16, "tiled", f"k{i}: tile under 16")
+        if k.kind == "grad":
+            spec = plan.graph.nodes[k.out].spec  # type: ignore[attr-defined]
+            reduced = math.prod(spec.shape(spec.reduced))
+            _require(t.reduce >= reduced, "tiled", f"k{i}: reduce={t.reduce}, needs all {reduced}")
+        if k.kind == "dot":
             elements = t.group * max(t.rows * t.out, t.rows * t.reduce, t.out * t.reduce)
             _require(elements <= 2**17, "tiled", f"k{i}: a tile of {elements} elements")
 
