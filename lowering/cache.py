@@ -30,7 +30,7 @@ from structmat.tables import Indices, Table
 
 __all__ = ["Entry", "cache_dir", "clear", "digest", "entries", "find", "load", "store"]
 
-OURS = re.compile(r"([0-9a-f]{32})\.(py|json|cpython-\d+\.pyc)")
+OURS = re.compile(r"([0-9a-f]{32})\.(py|json|cpython-\d+\.pyc|sm_\w+\.cubin)")
 """Names of the files that an entry may have; others in the folder are left alone."""
 
 

@@ -12,8 +12,9 @@ import torch
 import structmat as sm
 from structmat.cli import main
 from structmat.commands import doctor, selftest
-from structmat.commands.selftest import EXPRESSIONS, TOLERANCE
+from structmat.commands.selftest import CUDA_EXPRESSIONS, EXPRESSIONS, TOLERANCE
 from structmat.lowering import cache
+from structmat.lowering.offline import lower_offline
 from structmat.operator import LinearOperator
 
 
@@ -29,7 +30,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
         f"torch         {torch.__version__}",
         f"structmat     {sm.__version__}",
-        "torch on cpu   works",
+        "torch on cpu ",
         str(cache.cache_dir()),
         "all is well",
         *doctor.VARIABLES,
@@ -48,7 +49,7 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     works = {(b["backend"], b["device"]) for b in found["backends"] if b["works"]}
     assert {("auto", "cpu"), ("torch", "cpu")} <= works
     tested = {(t["backend"], t["device"]) for t in found["tests"]}
-    assert tested == {pair for pair in works if pair[0] != "auto"}
+    assert tested == works - {("auto", "cpu")}
     assert len(found["tests"]) == len(tested) * len(EXPRESSIONS)
     assert all(t["ok"] and 0 < t["error"] <= TOLERANCE and t["seconds"] > 0 for t in found["tests"])
 
@@ -66,6 +67,17 @@ def test_an_interpreted_backend_is_tested(
     text = capsys.readouterr().out
     assert "triton on cpu  works, interpreted" in text
     assert "triton on cpu " in text.partition("OMP_NUM_THREADS")[2]
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda", "auto"])
+def test_every_backend_serves_its_expressions(backend: str) -> None:
+    """On a machine where it works, that is: forward and backward are lowered."""
+    for text in CUDA_EXPRESSIONS if backend == "cuda" else EXPRESSIONS:
+        operator = sm.sized.parse(text, dtype=torch.float32)
+        made = lower_offline(operator, backend, torch.float32)
+        assert made.gradient is not None, made.refusal
+        assert backend in ("auto", made.backend)
+    assert len(CUDA_EXPRESSIONS) == len(EXPRESSIONS)
 
 
 def test_extras_come_with_their_pip_line(
@@ -165,6 +177,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         about = {"title": title, "backend": "torch", "dtype": "float32", "device": "cpu"}
         cache.store(digit * 32, "def run(): ...", (), about)
     (tmp_path / f"{'3' * 32}.py").write_text("something else")
+    (tmp_path / f"{'2' * 32}.sm_90a.cubin").write_text("")
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / f"{'1' * 32}.cpython-311.pyc").write_text("")

@@ -16,10 +16,11 @@ from structmat.commands.common import print_pairs
 
 __all__ = ["add"]
 
-CORE = ("structmat", "torch", "triton", "cuda-core", "numpy", "scipy", "sympy")
+CORE = ("structmat", "torch", "numpy", "scipy", "sympy")
 
 EXTRAS = {
     "triton": ("triton",),
+    "cuda": ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"),
     "cli": ("safetensors", "tokenizers", "rich", "matplotlib"),
     "models": ("transformers",),
     "interop": ("cola-ml", "linear_operator"),
@@ -66,7 +67,8 @@ def _doctor(options: argparse.Namespace) -> int:
         _print(report)
     results = []
     for about in report["backends"]:
-        if about["backend"] == "auto" or not about["works"]:
+        again = about["backend"] == "auto" and about["runs"] == "torch"
+        if again or not about["works"]:
             continue
         for result in selftest.run(about["backend"], about["device"]):
             results.append(result)
