@@ -5,6 +5,8 @@ Importing it imports neither Triton nor any generated code; those come with the 
 
 from structmat.lowering.compiled import Compiled, compile
 from structmat.lowering.pipeline import PASSES, Pass
+from structmat.lowering.plan import Plan
+from structmat.lowering.portable import PlanError
 from structmat.lowering.verify import SpecError
 
-__all__ = ["PASSES", "Compiled", "Pass", "SpecError", "compile"]
+__all__ = ["PASSES", "Compiled", "Pass", "Plan", "PlanError", "SpecError", "compile"]

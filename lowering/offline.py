@@ -6,7 +6,7 @@ machine has not; Triton need not be installed, because emission writes text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -62,7 +62,9 @@ class Offline:
         reason: why that one.
         dtype: torch's name of the dtype of rows and values.
         forward: the chain of the operator, lowered.
-        gradient: the chain of the gradients for x and for every tensor, lowered.
+        gradient: the chain of the gradients for x and for every tensor, lowered; None where the
+            backend does not serve it.
+        refusal: why, then.
     """
 
     operator: LinearOperator
@@ -73,7 +75,14 @@ class Offline:
     reason: str
     dtype: str
     forward: Lowered
-    gradient: Lowered
+    gradient: Lowered | None
+    refusal: str = ""
+
+    @property
+    def modules(self) -> dict[str, Lowered]:
+        """``"forward"`` and, where there is one, ``"gradient"``."""
+        gradient = {} if self.gradient is None else {"gradient": self.gradient}
+        return {"forward": self.forward, **gradient}
 
     def stages(self, batch: int = 1024) -> dict[str, str]:
         """Text of the expression after each pass, by the pass's name."""
@@ -123,5 +132,9 @@ def lower_offline(
         return lower(chain, chosen, name, architecture.device, line)
 
     forward = source(merged, title)
-    gradient = source(merge_index_maps(adjoint(merged)), f"gradient of {title}")
-    return Offline(operator, simplified, steps, graph, chosen, reason, name, forward, gradient)
+    made = Offline(operator, simplified, steps, graph, chosen, reason, name, forward, None)
+    try:
+        gradient = source(merge_index_maps(adjoint(merged)), f"gradient of {title}")
+    except RuntimeError as error:  # as the backward pass would raise
+        return replace(made, refusal=str(error))
+    return replace(made, gradient=gradient)

@@ -7,17 +7,21 @@ float16 stands for the 16-bit types here; bfloat16 is tested on a GPU.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from market import MARKET, entries
+from market import MARKET, Make, entries
 from oracle import chains, check_integers, check_rounding, compare, normal, run_lowered
 
 import structmat as sm
+from structmat.lowering.given import check_given
 from structmat.lowering.ir import Apply, Graph
-from structmat.lowering.pipeline import lower
-from structmat.lowering.plan import Device
+from structmat.lowering.pipeline import lower, planned
+from structmat.lowering.plan import Device, Kernel, Plan, Tile
+from structmat.lowering.portable import PlanError
 from structmat.testing import Grower, exact_bound, random_operator
 
 EXACT = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
@@ -102,3 +106,41 @@ def test_long_index_arithmetic(n: int, tmp_path: Path) -> None:
     x = entries(1, torch.float32)(2, n)
     (got,) = run_lowered(low, tmp_path, [x], [w], torch.int32)
     assert torch.equal(got, x.flip(1) * w)
+
+
+EDITABLE: dict[str, Callable[[Make], sm.LinearOperator]] = {
+    "dots": lambda r: sm.Monarch(r(16, 32, 16), r(16, 16, 32)),
+    "chip": lambda r: sm.Monarch(r(16, 16, 16), r(16, 16, 16)),
+    "pushes": lambda r: (
+        sm.Diagonal(r(48)) @ sm.KroneckerSparse(r(1, 16, 20, 3)) @ sm.reversal(60)
+        + sm.LowRank(r(48, 16), r(16, 60))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITABLE)
+@pytest.mark.parametrize("seed", range(5))
+def test_edited_plans(name: str, seed: int, tmp_path: Path) -> None:
+    """A plan with other tiles and kinds that is not refused computes the same."""
+    rng = random.Random(seed)
+    graph = chains(EDITABLE[name](entries(0)))[0]
+    own = lower(graph, "triton", "float16", Device(), name).plan
+    fused, tiled = planned(own.graph, "triton", "float16", Device())
+    base = rng.choice([fused, tiled])
+    for _ in range(200):
+        kernels = tuple(_edited(k, rng) for k in base.kernels)
+        plan = Plan.from_json(replace(base, kernels=kernels).to_json())
+        try:
+            check_given(plan, graph, Device())
+        except PlanError:
+            continue
+        low = lower(graph, "triton", "float16", Device(), name, plan=plan)
+        compare(graph, low, tmp_path, torch.float16, seed)
+        return
+    pytest.fail("none of 200 edited plans was accepted")
+
+
+def _edited(k: Kernel, rng: random.Random) -> Kernel:
+    sizes = {s: rng.choice((8, 16, 32, 64)) for s in ("group", "out", "reduce")}
+    tile = Tile(rng.choice((8, 16, 32)), **sizes, warps=4, stages=rng.choice((1, 2)), loop=2)
+    return replace(k, kind=rng.choice((k.kind, k.kind, "fma", "dot")), tile=tile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from structmat.lowering import offline
 from structmat.lowering.ir import Input, interpret
 from structmat.lowering.offline import lower_offline
 from structmat.lowering.pipeline import PASSES
+from structmat.lowering.plan import Plan
 
 MONARCH = "Monarch(1024, nblocks=32) @ Diagonal(1024)"
 TABLES = "Monarch(n, nblocks=8) @ Permutation(n) + LowRank(n, 3)"
@@ -86,13 +88,17 @@ def test_nothing_of_the_size_is_allocated(capsys: pytest.CaptureFixture[str]) ->
 def test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "out"
     text = run(capsys, TABLES, "--bind", "n=64", "--backend", "torch", "-o", str(out))
-    names = ["forward.py", "gradient.py", "plan.txt", "forward_tables.json", "gradient_tables.json"]
+    names = ["forward.py", "gradient.py", "plan.txt", "plan.json"]
+    names += ["forward_tables.json", "gradient_tables.json"]
     assert sorted(p.name for p in out.iterdir()) == sorted(names)
     assert f"wrote {', '.join(str(out / n) for n in names)}" in text
     plan = (out / "plan.txt").read_text()
     assert all(f"\n{p.name}: " in plan for p in PASSES[:-1])
     made = lower_offline(sm.sized.parse(TABLES, {"n": 64}), "torch", torch.float64)
-    for name, lowered in (("forward", made.forward), ("gradient", made.gradient)):
+    kept = Plan.from_json((out / "plan.json").read_text())
+    assert kept == replace(made.forward.plan, dtype="bfloat16")
+    assert list(made.modules) == ["forward", "gradient"]
+    for name, lowered in made.modules.items():
         graph = lowered.plan.graph
         generator = torch.Generator().manual_seed(0)
         sizes = [nd.size for nd in graph.nodes if isinstance(nd, Input)]
@@ -107,7 +113,8 @@ def test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_tables_no_files_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, MONARCH, "--out", str(tmp_path))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["forward.py", "gradient.py", "plan.txt"]
+    names = ["forward.py", "gradient.py", "plan.json", "plan.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
     assert "gradient of Monarch(" in (tmp_path / "gradient.py").read_text()
 
 
@@ -161,6 +168,20 @@ def test_compile_reports_resources(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(r[-1] in ("mma.sync", "wgmma") for r in rows)
     older = run(capsys, MONARCH, "--compile", "--show", "none", "--arch", "sm_80")
     assert "wgmma" not in older  # an instruction of sm_90
+
+
+def test_a_backend_may_serve_the_forward_pass_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run(capsys, "Butterfly(64)", "--backend", "cuda", "--show", "tile", "-o", str(tmp_path))
+    assert "no gradient: backend='cuda': no CUDA kernel of kind" in text
+    names = ["forward.py", "plan.json", "plan.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert "__global__" in (tmp_path / "forward.py").read_text()
+    both = run(capsys, "Hadamard(64) @ Monarch(64)", "--show", "all")
+    assert "backend     gpu, bfloat16" in both
+    assert "@triton.jit" in both
+    assert "__global__" in both
 
 
 ERRORS = [

@@ -112,6 +112,14 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     compare("lower.txt", capsys.readouterr().out)
 
 
+def test_plan_as_json() -> None:
+    """The schema is read by later versions: a change needs a new version number, or a default."""
+    graph = chains(EXPRESSIONS["low_rank_and_permutation"](entries(0)))[0]
+    plan = lower(graph, "triton", "bfloat16", Device(), "golden").plan
+    compare("plan.json", plan.to_json() + "\n")
+    assert Plan.from_json((GOLDEN / "plan.json").read_text()) == plan
+
+
 @cache
 def sources() -> tuple[tuple[str, str], ...]:
     """(what it is, source) for the market, its gradients, and every configuration."""

@@ -64,7 +64,8 @@ def add(commands: Any) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="write forward.py, gradient.py, plan.txt, and tables of index maps if there are any",
+        help="write forward.py, gradient.py, plan.txt, plan.json, and the tables of index maps "
+        "where there are any",
     )
     lower.add_argument(
         "--compile",
@@ -190,22 +191,29 @@ def _report(made: Offline, batch: int) -> dict[str, str]:
     cost = made.simplified.cost(batch)
     size = f"{cost.params:,} parameters, {cost.flops / 1e6:,.3f} Mflop at batch {batch}"
     texts["simplify"] = "\n".join([*(steps or ["no rule fires"]), texts["simplify"], size])
-    gradient = tile_text(made.gradient.plan, made.dtype, batch)
-    texts["tile"] = f"{texts['tile']}\n\ngradient for x and every tensor:\n{gradient}"
-    texts["emit"] = f"# forward.py\n{made.forward.source}\n\n# gradient.py\n{made.gradient.source}"
+    gradient = (
+        f"no gradient: {made.refusal}"
+        if made.gradient is None
+        else f"gradient for x and every tensor:\n{tile_text(made.gradient.plan, made.dtype, batch)}"
+    )
+    texts["tile"] = f"{texts['tile']}\n\n{gradient}"
+    texts["emit"] = "\n\n".join(f"# {k}.py\n{m.source}" for k, m in made.modules.items())
     return texts
 
 
 def _compiled(made: Offline, architecture: Architecture) -> str:
     """Registers, shared memory and spills of each kernel, as a table."""
     from structmat.interop import require
+    from structmat.lowering.plan import CUDA_KINDS, kinds_of
     from structmat.lowering.resources import resources
 
     if made.backend == "torch":
         raise CommandError(f"--compile: the modules have library calls alone ({made.reason})")
     require("triton", "triton")
     lines = ["module    kernel  kind       warps  loop  registers  shared KB  spilled B  products"]
-    for name, lowered in (("forward", made.forward), ("gradient", made.gradient)):
+    for name, lowered in made.modules.items():
+        if kinds_of(lowered.plan) & CUDA_KINDS:
+            require("cuda.core", "cuda")  # the module imports it
         for r in resources(lowered, made.dtype, architecture.capability):
             fits = "" if r.shared <= architecture.device.shared else "  TOO MUCH SHARED MEMORY"
             registers, stack = ("?" if v is None else str(v) for v in (r.registers, r.stack))
@@ -213,6 +221,11 @@ def _compiled(made: Offline, architecture: Architecture) -> str:
                 f"{name:<8}  {r.name:<6}  {r.kind:<9}  {r.warps:>5}  {r.loop:>4}  {registers:>9}  "
                 f"{r.shared / 1024:>9.1f}  {stack:>9}  {r.tensor_cores or 'scalar'}{fits}"
             )
+        for i, k in enumerate(lowered.plan.kernels):
+            if k.kind in CUDA_KINDS:
+                lines.append(
+                    f"{name:<8}  k{i:<5}  {k.kind:<9}  CUDA C++, which NVRTC compiles there"
+                )
     return "\n".join(lines)
 
 
@@ -226,12 +239,12 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     shown = list(STAGES[:-1])
     stages = [f"{_section(name, report, shown)}\n" for name in shown]
-    files = {
-        "forward.py": made.forward.source,
-        "gradient.py": made.gradient.source,
+    files = {f"{name}.py": lowered.source for name, lowered in made.modules.items()}
+    files |= {
         "plan.txt": "\n".join([*_head(made, architecture, batch), "", *stages]),
+        "plan.json": made.forward.plan.to_json() + "\n",
     }
-    for name, lowered in (("forward", made.forward), ("gradient", made.gradient)):
+    for name, lowered in made.modules.items():
         if lowered.tables:
             tables = [t.array().tolist() for t in lowered.tables]
             files[f"{name}_tables.json"] = json.dumps(tables)
