@@ -77,7 +77,7 @@ def to_data(value: Any, hint: Any) -> Any:
 
 
 def from_data(data: Any, hint: Any, where: str = "") -> Any:
-    """A value from its data.
+    """A value from its data; fields may be missing where they have a default.
 
     Args:
         data: what ``json.loads`` gives.

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ import structmat as sm
 from structmat.cli import main
 from structmat.commands.lower import ARCHITECTURES, STAGES
 from structmat.lowering import offline
-from structmat.lowering.ir import Input, interpret
+from structmat.lowering.ir import Gradient, Graph, Input, interpret
 from structmat.lowering.offline import lower_offline
-from structmat.lowering.pipeline import PASSES
+from structmat.lowering.pipeline import PASSES, Lowered, lower
 from structmat.lowering.plan import Plan
 
 MONARCH = "Monarch(1024, nblocks=32) @ Diagonal(1024)"
@@ -170,18 +171,30 @@ def test_compile_reports_resources(capsys: pytest.CaptureFixture[str]) -> None:
     assert "wgmma" not in older  # an instruction of sm_90
 
 
-def test_a_backend_may_serve_the_forward_pass_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = run(capsys, "Butterfly(64)", "--backend", "cuda", "--show", "tile", "-o", str(tmp_path))
-    assert "no gradient: backend='cuda': no CUDA kernel of kind" in text
-    names = ["forward.py", "plan.json", "plan.txt"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
-    assert "__global__" in (tmp_path / "forward.py").read_text()
-    both = run(capsys, "Hadamard(64) @ Monarch(64)", "--show", "all")
+def test_cuda_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, "Butterfly(64)", "--backend", "cuda", "--show", "all")
+    assert "backend     cuda, bfloat16" in text
+    assert text.count("__global__") >= 2
+    assert "@triton.jit" not in text
+    both = run(capsys, "Hadamard(1024) @ Monarch(1024)", "--show", "all")
     assert "backend     gpu, bfloat16" in both
     assert "@triton.jit" in both
     assert "__global__" in both
+
+
+def test_a_backend_may_serve_the_forward_pass_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forward_alone(graph: Graph, *arguments: Any) -> Lowered:
+        if any(isinstance(node, Gradient) for node in graph.nodes):
+            raise RuntimeError("backend='cuda': no kernel of that kind")
+        return lower(graph, *arguments)
+
+    monkeypatch.setattr("structmat.lowering.offline.lower", forward_alone)
+    text = run(capsys, MONARCH, "--show", "tile", "-o", str(tmp_path))
+    assert "\n\nno gradient: backend='cuda': no kernel of that kind\n" in text
+    names = ["forward.py", "plan.json", "plan.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 ERRORS = [

@@ -126,6 +126,13 @@ def test_what_is_no_plan_says_where(name: str) -> None:
         Plan.from_json(json.dumps(data))
 
 
+def test_fields_with_a_default_may_be_missing() -> None:
+    data = monarch_json()
+    assert data["kernels"][0].pop("more") == []
+    assert data["graph"]["nodes"][1].pop("conj") is False
+    assert Plan.from_json(json.dumps(data)) == plan_of(monarch()[1])
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": "structmat plan"}', "[" * 10**5])
 def test_what_is_no_json(text: str) -> None:
     with pytest.raises(PlanError):
