@@ -184,7 +184,6 @@ class Eager:
         xs = x.reshape(*lead, t, pre, op.ins, post)
         if w is not None:
             assert op.values is not None
-            x, w = _promoted(xs, w)
             ndim = w.ndim - len(op.values)
             w = w.reshape(*w.shape[:ndim], 1, 1, *op.values)
         y = op(xs, w)
