@@ -42,7 +42,7 @@ from structmat.leaves.diagonal import _size
 from structmat.leaves.toeplitz import constant_diagonals, fast_length, join
 from structmat.operator import LinearOperator, as_tensor
 from structmat.primitives import Circular, Differences, Powers
-from structmat.primitives.powers import powers_block
+from structmat.primitives.power_tiles import powers_block
 
 __all__ = ["StateSpace"]
 

@@ -1,15 +1,12 @@
-"""Vandermonde matrices z_i^j, multiplied in tiles: no m x n matrix is ever stored.
+"""Vandermonde matrices z_i^j: no m x n matrix is ever stored.
 
-Powers come in blocks of 64 columns, z^(a+b) = z^a z^b by doubling, and blocks are joined by
-Horner's rule in z^64, so that all but a 64th of the work is matrix products; memory is O(m + n) for
-each column, and a tile of 2^18 entries. On a GPU, where launches count, blocks have 256 columns and
-tiles 2^24 entries. The matrix is not linear in its values z; the derivative
+Many real nodes take windows of their logarithms (:mod:`structmat.primitives.power_windows`):
+linear time. Others take tiles (:mod:`structmat.primitives.power_tiles`): the time of a dense
+product. Sizes alone decide. The matrix is not linear in its values z; the derivative
 
     (sum_j c_j z^j)' = sum_j (j + 1) c_(j+1) z^j
 
-has the same form, so products are differentiable in tiles, to every order.
-Source: Horner's rule in blocks, Paterson and Stockmeyer, On the number of nonscalar
-multiplications necessary to evaluate polynomials (1973).
+has the same form, so products are differentiable the same way, to every order.
 """
 
 from __future__ import annotations
@@ -23,43 +20,22 @@ from torch import Tensor
 from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.columns import columns_of, from_columns, no_columns
 from structmat.primitives.nodes import Nodes
+from structmat.primitives.power_tiles import powers_block, powers_tiles
+from structmat.primitives.power_windows import (
+    fast_powers,
+    gathered,
+    many_powers,
+    node_tiles,
+    node_windows,
+    window_count,
+    window_matrices,
+    window_products,
+    window_sizes,
+    window_spread,
+    window_sums,
+)
 
 __all__ = ["Powers"]
-
-
-def powers_block(z: Tensor, width: int) -> Tensor:
-    """(1, z, z^2, ...): z (b, m) -> (b, m, width)."""
-    block = torch.ones_like(z)[..., None]
-    step = z[..., None]
-    while block.shape[-1] < width:
-        block = torch.cat([block, block * step], -1)
-        step = step * step
-    return block[..., :width]
-
-
-def powers_tiles(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
-    """sum_j z_i^j x_j, x (b, n, c) -> (b, m, c); turned, (b, m, c) -> (b, n, c)."""
-    b, m = z.shape
-    width = min(256 if x.is_cuda else 64, n)
-    tall = max(64, (1 << (24 if x.is_cuda else 18)) // (b * width))
-    starts = range(0, n, width)
-    found = []
-    for i in range(0, m, tall):
-        block = powers_block(z[:, i : i + tall], width)
-        step = block[..., -1:] * z[:, i : i + tall, None]
-        if turned:
-            scaled, parts = x[:, i : i + tall], []
-            for j in starts:
-                scaled = scaled * step if j else scaled
-                parts.append(block[..., : n - j].mT @ scaled)
-            found.append(torch.cat(parts, 1))
-        else:
-            y = x.new_zeros(())
-            for j in reversed(starts):
-                part = block[..., : n - j] @ x[:, j : j + width]
-                y = part if j == starts[-1] else y * step + part
-            found.append(y)
-    return sum(found[1:], found[0]) if turned else torch.cat(found, 1)
 
 
 def derived(x: Tensor) -> Tensor:
@@ -69,18 +45,21 @@ def derived(x: Tensor) -> Tensor:
 
 
 def powers_product(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
-    """The product in tiles, differentiable to every order."""
+    """The product, differentiable to every order."""
     y: Tensor = PowersProduct.apply(x, z, n, turned)  # type: ignore[no-untyped-call]
     return y
 
 
 class PowersProduct(torch.autograd.Function):
-    """The product in tiles; its derivatives are such products again."""
+    """The product; its derivatives are such products again."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
+        double = z.dtype == torch.float64
+        if not z.is_complex() and many_powers(z.shape[1], n, x.shape[2], double, x.is_cuda):
+            return fast_powers(x, z, n, turned)
         return powers_tiles(x, z, n, turned)
 
     @staticmethod
@@ -161,6 +140,16 @@ class Powers(Nodes):
     helpers: ClassVar[tuple[Helper, ...]] = (
         powers_block,
         powers_tiles,
+        many_powers,
+        window_sizes,
+        window_matrices,
+        window_count,
+        window_sums,
+        window_spread,
+        node_windows,
+        node_tiles,
+        gathered,
+        fast_powers,
         derived,
         powers_slope,
         powers_product,
@@ -184,8 +173,14 @@ class Powers(Nodes):
         return replace(self, turned=not self.turned)
 
     def operations(self, complex_: bool) -> tuple[int, int]:
-        """Those of Horner's rule, a product and a sum an entry; the first column is ones."""
+        """Those of Horner's rule, a product and a sum an entry; the first column is ones.
+
+        Of windows, those of the products; what the nodes alone need is shared by the columns.
+        """
         if self.n == 0 or self.m == 0:
             return 0, 0
+        if not complex_ and many_powers(self.m, self.n, 16, True, False):
+            each = window_products(self.m, self.n, self.turned)
+            return each, each
         sums = self.n * (self.m - 1) if self.turned else self.m * (self.n - 1)
         return self.m * (self.n - 1), sums

@@ -58,7 +58,7 @@ def BlockSparse(m: Any, n: Any = None, *, block: Any, per_row: Any) -> Form:
     )
 
 
-@family()
+@family("$m n < 1536 (m + n)$ or complex; else about $320 n + 400 m$")
 def Vandermonde(m: Any, n: Any = None) -> Form:
     """Powers 0 to n - 1 of m nodes between -1 and 1."""
     n = m if n is None else n
