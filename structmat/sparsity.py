@@ -27,6 +27,7 @@ from structmat.compose import (
 )
 from structmat.leaves.block import BlockDiagonal, KroneckerSparse
 from structmat.leaves.butterfly import Butterfly, MonarchChain
+from structmat.leaves.companion import Companion
 from structmat.leaves.dense import Dense
 from structmat.leaves.diagonal import Diagonal, Identity, Zero
 from structmat.leaves.monarch import Monarch
@@ -94,22 +95,25 @@ def blocks_apart(op: BlockSparse) -> Sparse:
     return Sparse((gathered(op.blocks.flatten(-3), order), pattern))
 
 
-def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | None:
+def as_sparse(
+    op: LinearOperator, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Sparse | None:
     """The expression multiplied out as one sparse matrix; None where a part has no pattern.
 
     Args:
         op: sparse, block-sparse, diagonal, block-diagonal or Kronecker-sparse leaves, permutations,
-            selections, identities, dense leaves, and products, sums, multiples, transposes,
-            Kronecker products and sums, direct sums and block matrices of them.
+            selections, identities, companion matrices, dense leaves, and products, sums, multiples,
+            transposes, Kronecker products and sums, direct sums and block matrices of them.
         dtype: of the values; that of op by default.
+        device: of the ones of identities and permutations; that of op by default.
 
     Products keep the positions where entries meet, whether or not their sum happens to be zero.
     """
     dtype = dtype or op.dtype
-    device = op.device
+    device = device or op.device
 
     def parts() -> list[Sparse] | None:
-        made = [as_sparse(c, dtype) for c in op.children]
+        made = [as_sparse(c, dtype, device) for c in op.children]
         kept = [m for m in made if m is not None]
         return kept if len(kept) == len(made) else None
 
@@ -117,9 +121,9 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
         case Sparse():
             return Sparse((op.values.to(dtype), op.pattern))
         case BlockSparse():
-            return as_sparse(blocks_apart(op), dtype)
+            return as_sparse(blocks_apart(op), dtype, device)
         case BlockDiagonal():
-            return as_sparse(BlockSparse(op.blocks, Pattern.diagonal(op.nblocks)), dtype)
+            return as_sparse(BlockSparse(op.blocks, Pattern.diagonal(op.nblocks)), dtype, device)
         case KroneckerSparse():
             return _factor(op, dtype)
         case Diagonal():
@@ -139,16 +143,18 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
             ones = torch.ones(m, dtype=dtype, device=device)
             chosen = Sparse((ones, Pattern.at((m, n), keys)))
             return chosen._transpose() if op.transposed else chosen
+        case Companion():
+            return _companion(op, dtype)
         case Zero():
             nothing = torch.zeros(0, dtype=dtype, device=device)
             return Sparse((nothing, Pattern.at(op.shape, np.zeros(0, np.int64))))
         case Monarch() | Butterfly():
-            return as_sparse(Product(*op.factors()), dtype)
+            return as_sparse(Product(*op.factors()), dtype, device)
         case Transpose():
-            inner = as_sparse(op.children[0], dtype)
+            inner = as_sparse(op.children[0], dtype, device)
             return None if inner is None else inner._transpose()
         case Scaled():
-            inner = as_sparse(op.children[0], dtype)
+            inner = as_sparse(op.children[0], dtype, device)
             if inner is None:
                 return None
             alpha = op.alpha.to(dtype)[..., None] if isinstance(op.alpha, Tensor) else op.alpha
@@ -172,6 +178,15 @@ def as_sparse(op: LinearOperator, dtype: torch.dtype | None = None) -> Sparse | 
             found = parts()
             return None if found is None else _block(op, found)
     return None
+
+
+def _companion(op: Companion, dtype: torch.dtype) -> Sparse:
+    n = op.shape[0]
+    keys = np.concatenate([np.arange(n), np.arange(1, n) * n + np.arange(n - 1)])
+    row = op.row.to(dtype)
+    values = torch.cat([row, torch.ones_like(row[..., 1:])], -1)
+    made = Sparse((values, Pattern.at((n, n), keys)))
+    return made._transpose() if op.transposed else made
 
 
 def _kronecker(a: Sparse, b: Sparse) -> Sparse:

@@ -186,6 +186,82 @@ SYSTEMS: dict[str, tuple[Callable[[Make], sm.LinearOperator], str]] = {
         lambda r: sm.block([[eye(r), r(2, 6) / 4], [r(6, 2) / 4, sm.Diagonal(away(r, 6))]]),
         "block elimination (diagonal)",
     ),
+    "bordered in the middle": (
+        lambda r: sm.block(
+            [
+                [eye(r), r(2, 6) / 4, r(2, 1) / 4],
+                [r(6, 2) / 4, sm.Circulant(heavy(r, 6)), r(6, 1) / 4],
+                [r(1, 2) / 4, 0, away(r, 1)[:, None]],
+            ]
+        ),
+        "block elimination (circulant)",
+    ),
+    "convolution and shift": (
+        lambda r: sm.Convolution(heavy(r, 3), 7) + 2 * sm.Identity(7),
+        "triangular toeplitz",
+    ),
+    "convolution transposed and shift": (
+        lambda r: sm.Convolution(heavy(r, 3), 7).T + sm.Scaled(away(r, 1)[0], sm.Identity(7)),
+        "triangular toeplitz",
+    ),
+    "same and shift": (
+        lambda r: sm.Convolution(heavy(r, 3).roll(1), 7, "same").T + 2 * sm.Identity(7),
+        "levinson",
+    ),
+    "circular image and shift": (
+        lambda r: sm.Convolution(heavy(r, 6).reshape(3, 2), (4, 5), "circular").T
+        + 2 * sm.Identity(20),
+        "circulant",
+    ),
+    "state space and shift": (
+        lambda r: sm.StateSpace(r(3) / 2, r(3), r(3), None, length=8).T + 2 * sm.Identity(8),
+        "triangular toeplitz",
+    ),
+    "direct sum and shift": (
+        lambda r: sm.direct_sum(sm.Diagonal(away(r, 2)), sm.Convolution(heavy(r, 3), 7))
+        + sm.Identity(9) / 2,
+        "direct sum (diagonal; triangular toeplitz)",
+    ),
+    "block triangular and shift": (
+        lambda r: sm.block(
+            [[sm.Diagonal(away(r, 3)), sm.Dense(r(3, 4))], [0, sm.Circulant(heavy(r, 4))]]
+        )
+        + sm.Identity(7) / 2,
+        "block substitution (diagonal; circulant)",
+    ),
+    "lifted and shift": (
+        lambda r: sm.kron(sm.Identity(3), sm.Convolution(heavy(r, 3), 5)) + 2 * sm.Identity(15),
+        "kronecker (identity; triangular toeplitz)",
+    ),
+    "inverse and shift": (
+        lambda r: 2 * sm.Inverse(sm.Convolution(heavy(r, 3), 7)) + sm.Identity(7) / 3,
+        "product (inverse of an inverse; triangular toeplitz)",
+    ),
+    "dft and shift": (
+        lambda r: 3 * sm.DFT(6, dtype=(r(1) + 0j).dtype) + 2 * sm.Identity(6),
+        "powers that return",
+    ),
+    "idft and shift": (
+        lambda r: sm.Scaled(away(r, 1)[0], sm.IDFT(7, dtype=(r(1) + 0j).dtype)) + sm.Identity(7),
+        "powers that return",
+    ),
+    "hadamard and shift": (
+        lambda r: sm.Hadamard(8, dtype=r(1).dtype) + sm.Scaled(away(r, 1)[0], sm.Identity(8)),
+        "powers that return",
+    ),
+    "dct 1 and shift": (
+        lambda r: sm.DCT(6, 1, "forward", dtype=r(1).dtype) - 3 * sm.Identity(6),
+        "powers that return",
+    ),
+    "permutation and diagonal": (
+        lambda r: sm.cyclic_shift(20, 3) + sm.Diagonal(away(r, 20)),
+        "sparse lu",
+    ),
+    "companion and shift": (lambda r: sm.Companion(away(r, 31)) + 3 * sm.Identity(30), "sparse lu"),
+    "woodbury of a shift": (
+        lambda r: sm.Hadamard(8, dtype=r(1).dtype) + 5 * sm.Identity(8) + thin(r, 8, 1),
+        "woodbury (powers that return)",
+    ),
     "woodbury": (lambda r: sm.Diagonal(away(r, 8)) + thin(r, 8, 2), "woodbury (diagonal)"),
     "woodbury identity": (
         lambda r: 3 * sm.Identity(8) + thin(r, 8, 1) - 2 * thin(r, 8, 1),

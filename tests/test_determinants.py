@@ -200,6 +200,26 @@ def test_large_matrices_are_never_dense() -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
 
 
+def test_logarithms_do_not_overflow() -> None:
+    n = 1000
+    angle = torch.arange(n, dtype=W) * (2 * math.pi / n)
+    roots = sm.Vandermonde(torch.polar(torch.ones_like(angle), angle))
+    assert float(sm.slogdet(roots).logabsdet) == pytest.approx(n / 2 * math.log(n), rel=1e-12)
+    n, i = 200, torch.arange(200, dtype=W)
+    hilbert = sm.slogdet(sm.Cauchy(i, -i - 1))  # (prod k!)^4 / prod k!, k < n and k < 2 n
+    logs = torch.lgamma(torch.arange(1, 2 * n + 1, dtype=W))
+    assert hilbert.sign == 1
+    want = float(4 * logs[:n].sum() - logs.sum())
+    assert float(hilbert.logabsdet) == pytest.approx(want, rel=1e-12)
+    r = maker("real64", 5)
+    t, s = sm.Toeplitz(1e90 * heavy(r, 700), 1e90 * heavy(r, 700)), grid(r, 700)
+    both = sm.Product(*[t, s, sm.Hankel(1e-200 * heavy(r, 700).flip(-1))] * 20)
+    dense = sum(torch.linalg.slogdet(c.to_dense()).logabsdet for c in both.children[:3])
+    found_ = sm.slogdet(both, return_method=True)
+    assert float(found_.value.logabsdet) == pytest.approx(20 * float(dense), rel=1e-10)
+    assert "dense" not in found_.method
+
+
 # what goes wrong --------------------------------------------------------------------------------
 
 

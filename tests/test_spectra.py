@@ -157,6 +157,31 @@ LEAVES: dict[str, sm.LinearOperator] = {
     "diagonal_plus_low_rank": sm.Diagonal(r(6) + 3) + sm.LowRank(r(6, 2), r(2, 6)),
     "singular_plus_low_rank": sm.Diagonal(torch.arange(4.0).double())
     + sm.LowRank(torch.ones(4, 1).double(), torch.ones(1, 4).double()),
+    "shifted_convolution": sm.Convolution(r(2, 3), 5) + 3 * sm.Identity(5),
+    "shifted_same": sm.Convolution(r(2, 3), 5, "same").T - 3 * sm.Identity(5),
+    "shifted_image": sm.Convolution(r(2, 3), (3, 4), "circular").T
+    + sm.Scaled(r(2), sm.Identity(12)),
+    "shifted_state_space": sm.StateSpace(r(3) / 2, r(3), r(2, 3), None, 6) + 2 * sm.Identity(6),
+    "shifted_direct_sum": sm.direct_sum(sm.Dense(r(2, 2)), sm.Convolution(r(2), 3))
+    + 3 * sm.Identity(5),
+    "shifted_block": sm.block([[sm.Dense(r(2, 2)), sm.Dense(z(2, 3))], [0, sm.Circulant(r(3))]])
+    + 0.5 * sm.Identity(5),
+    "shifted_lifted": sm.kron(sm.Identity(2), sm.Toeplitz(r(3), r(3)), sm.Identity(2))
+    - 0.5 * sm.Identity(12),
+    "shifted_inverse": sm.Inverse(sm.Dense(r(3, 3) + 4 * torch.eye(3))) + sm.Identity(3) / 2,
+    "shifted_dft": sm.DFT(5, dtype=torch.complex128) + 2 * sm.Identity(5),
+    "permutation_plus_diagonal": sm.cyclic_shift(17, 3) + sm.Diagonal(r(2, 17) + 3),
+    "bordered": sm.block([[sm.Diagonal(r(5) + 3), z(5, 2)], [r(2, 5), r(2, 2, 2)]]),
+    "bordered_singular": sm.block([[sm.Diagonal(torch.arange(3.0)), r(3, 2)], [r(2, 3), r(2, 2)]]),
+    "bordered_middle": sm.block(
+        [
+            [r(1, 1), r(1, 4), 0],
+            [r(4, 1), sm.Circulant(r(4) + 4 * torch.eye(4)[0]), r(4, 2)],
+            [0, r(2, 4), r(2, 2)],
+        ]
+    ),
+    "declared_triangular": sm.Diagonal(r(4))
+    @ sm.assume(sm.Dense(r(4, 4).tril()), triangular="lower").T,
     "product": sm.Dense(r(4, 4)) @ sm.Diagonal(z(4)) @ sm.Toeplitz(r(4)),
     "product_thin": sm.Dense(r(5, 2)) @ sm.Dense(r(2, 5)),
     "product_thick": sm.Dense(r(3, 5)) @ sm.Toeplitz(r(5), r(3)) @ sm.Dense(r(3, 3)),
@@ -286,6 +311,15 @@ METHODS: list[tuple[Callable[..., Answer[Any]], sm.LinearOperator, str]] = [
     (sm.slogdet, LEAVES["singular_plus_low_rank"], "dense LU"),
     (sm.slogdet, LEAVES["toeplitz"], "dense LU"),
     (sm.slogdet, LEAVES["shifted_kron"], "eigenvalues"),
+    (sm.slogdet, LEAVES["shifted_convolution"], "triangular"),
+    (sm.slogdet, LEAVES["shifted_same"], "shifted (dense LU)"),
+    (sm.slogdet, LEAVES["shifted_lifted"], "shifted (powers of the factors' determinants"),
+    (sm.slogdet, LEAVES["shifted_dft"], "eigenvalues of the Fourier matrix"),
+    (sm.slogdet, LEAVES["permutation_plus_diagonal"], "sparse LU"),
+    (sm.slogdet, LEAVES["bordered"], "block elimination (diagonal; dense LU of the Schur"),
+    (sm.slogdet, LEAVES["bordered_singular"], "dense LU"),
+    (sm.slogdet, LEAVES["bordered_middle"], "block elimination (spectrum by FFT"),
+    (sm.slogdet, LEAVES["declared_triangular"], "(diagonal; triangular: its diagonal)"),
     (sm.slogdet, LEAVES["product_thin"], "rank below n"),
     (sm.eigvals, LEAVES["shifted_circulant"], "spectrum by FFT"),
     (sm.eigvals, LEAVES["product_thin"], "turned to the least inner dimension"),

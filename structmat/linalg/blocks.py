@@ -1,7 +1,8 @@
 """Numbers of a block matrix from those of its blocks.
 
     trace            of the diagonal blocks, where they are square
-    determinant      of block triangular matrices: prod det of the diagonal blocks
+    determinant      of block triangular matrices: prod det of the diagonal blocks; of others, of a
+                     block that has a method times that of its Schur complement
     eigenvalues      of block triangular matrices: those of the diagonal blocks
     ||.||_F^2        sum of the blocks'             column sums   down each column of blocks
 
@@ -18,10 +19,11 @@ from structmat.leaves.diagonal import Zero
 from structmat.leaves.toeplitz import join
 from structmat.linalg.answer import Answer, name
 from structmat.linalg.column_sums import column_sums_of
-from structmat.linalg.determinant import SignLog, constant, slogdet_of, times
+from structmat.linalg.determinant import SignLog, constant, divided, lu, slogdet_of, times
 from structmat.linalg.entries import Entries, entries_of
 from structmat.linalg.expm import pushed
 from structmat.linalg.frobenius import frobenius_of
+from structmat.linalg.partitioned import bordered
 from structmat.linalg.spectrum import as_complex, eigvals_found, eigvals_of
 from structmat.linalg.trace import trace_of
 from structmat.operator import LinearOperator
@@ -83,11 +85,27 @@ def _(op: Block, to: Tensor) -> Answer[Tensor]:
 def _(op: Block, to: Tensor) -> Answer[SignLog]:
     blocks = diagonal_blocks(op)
     if blocks is None:
-        return slogdet_of.dispatch(LinearOperator)(op, to)
+        return _by_schur(op, to) or slogdet_of.dispatch(LinearOperator)(op, to)
     if op.shape[0] == 0:
         return constant(to, 1, 0.0, "empty")
     parts = [(slogdet_of(c, to), 1) for c in blocks if c.shape[0]]
     return times(parts, "block triangular")
+
+
+def _by_schur(op: Block, to: Tensor) -> Answer[SignLog] | None:
+    """det A det(D - C A^-1 B), where A is easily solved and safe to divide by."""
+    found = bordered(op)
+    if found is None or 2 * found.how.densified > op.shape[0] or found.d.shape[0] == 0:
+        return None
+    inside = slogdet_of(found.a, to)
+    if inside.method.startswith("dense LU"):
+        return None  # nothing is gained: the whole may as well be dense
+    x = divided(found.a, found.b._dense(to.dtype, to.device), found.how)
+    if x is None:
+        return None
+    schur = found.d._dense(to.dtype, to.device) - found.c @ x
+    parts = [(inside, 1), (lu(schur, "dense LU of the Schur complement"), 1)]
+    return times(parts, "block elimination")
 
 
 @eigvals_of.register

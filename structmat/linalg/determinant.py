@@ -2,6 +2,7 @@
 
     det(A B) = det A det B            det(A (x) B) = det(A)^q det(B)^p   for p x p and q x q
     det(alpha A) = alpha^n det A      det(A + U V) = det A det(I + V A^-1 U)
+    det [[A, B], [C, D]] = det A det(D - C A^-1 B)
     det P = (-1)^(n - cycles)         det Z_f(c) = prod of FFT(c_k phi^k), phi^n = f
     det V = prod_{i<j} (x_j - x_i)    det of a companion matrix = (-1)^n c_n / c_0
     Cauchy: prod_{i<j} (s_j - s_i) (t_i - t_j) / prod_{ij} (s_i - t_j)
@@ -47,8 +48,9 @@ from structmat.linalg.answer import (
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import flat, scalar
 from structmat.linalg.low_rank import split_low_rank
-from structmat.linalg.plan import solved, structured
+from structmat.linalg.plan import Plan, solved, structured
 from structmat.linalg.quadrature import slq
+from structmat.linalg.shifts import shifted_structure, sparse_sum
 from structmat.linalg.spectrum import eigvals_of
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
@@ -353,6 +355,13 @@ def _(op: Sum, to: Tensor) -> Answer[SignLog]:
     by_lemma = lemma(op, to)
     if by_lemma is not None:
         return by_lemma
+    moved = shifted_structure(op)
+    if moved is not None and not isinstance(moved, Sum):
+        found = slogdet_of(moved, to)
+        return Answer(found.value, name("shifted", [found.method]))
+    sparse = sparse_sum(op)
+    if sparse is not None:
+        return slogdet_of(sparse, to)
     rest, shifts = shifted(op)
     if shifts and not isinstance(rest, Dense):
         known = eigvals_of(op, to, False)
@@ -362,11 +371,7 @@ def _(op: Sum, to: Tensor) -> Answer[SignLog]:
 
 
 def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
-    """det(A + U V) = det A det(I + V A^-1 U), where A is easily solved and safe to divide by.
-
-    Where A is so ill-conditioned that A^-1 U lacks the digits which U V brings, None; while numbers
-    cannot be looked at (inside ``torch.vmap``, or while torch traces), it is taken as safe.
-    """
+    """det(A + U V) = det A det(I + V A^-1 U), where A is easily solved and safe to divide by."""
     found = split_low_rank(op)
     if found is None:
         return None
@@ -377,24 +382,35 @@ def lemma(op: Sum, to: Tensor) -> Answer[SignLog] | None:
     if diagonal_known(base):
         base = Diagonal(diagonal_of(base, 0, to).value)
     how = structured(base)
-    if how is None or how.densified or how.name == "none":
+    if how is None or 2 * how.densified > n or how.name == "none":
         return None
     inside = slogdet_of(base, to)
     if inside.method.startswith("dense LU"):
         return None  # nothing is gained: the sum itself may as well be dense
     u, v = u.to(to), v.to(to)
+    x = divided(base, u, how)
+    if x is None:
+        return None
+    inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ x
+    parts = [(inside, 1), (lu(inner, "dense LU of rank size"), 1)]
+    return times(parts, "matrix determinant lemma")
+
+
+def divided(base: LinearOperator, u: Tensor, how: Plan) -> Tensor | None:
+    """A^-1 u, or None where A is so ill-conditioned that the digits of u are lost.
+
+    While numbers cannot be looked at (inside ``torch.vmap``, or while torch traces), it is taken as
+    safe.
+    """
     try:
         x = solved(base, u, how)
     except LinAlgError:
         return None
-    if not traced(op):
-        norms = [torch.linalg.matrix_norm(t.detach()) for t in (x, base @ u, u)]
-        growth = norms[0] * norms[1] / norms[2] ** 2
-        if not bool((growth < torch.finfo(to.dtype).eps ** -0.5).all()):
-            return None
-    inner = torch.eye(rank, dtype=to.dtype, device=to.device) + v @ x
-    parts = [(inside, 1), (lu(inner, "dense LU of rank size"), 1)]
-    return times(parts, "matrix determinant lemma")
+    if traced(base):
+        return x
+    norms = [torch.linalg.matrix_norm(t.detach()) for t in (x, base @ u, u)]
+    growth = norms[0] * norms[1] / norms[2] ** 2
+    return x if bool((growth < torch.finfo(u.dtype).eps ** -0.5).all()) else None
 
 
 _default = slogdet_of.dispatch(LinearOperator)

@@ -37,6 +37,7 @@ from structmat.linalg.determinant import (
 )
 from structmat.linalg.spectrum_leaves import circulant_spectrum
 from structmat.linalg.structure import lengths, weighted
+from structmat.properties import is_triangular
 
 __all__: list[str] = []
 
@@ -63,6 +64,8 @@ def _(op: Permutation, to: Tensor) -> Answer[SignLog]:
 
 @slogdet_of.register
 def _(op: Dense, to: Tensor) -> Answer[SignLog]:
+    if is_triangular(op):  # declared of this leaf, maybe deep inside an expression
+        return of_diagonal(op.weight.to(to).diagonal(0, -2, -1), "triangular: its diagonal")
     return lu(op.weight.to(to), "dense LU")
 
 

@@ -249,7 +249,7 @@ def _(op: Convolution, to: Tensor) -> Answer[SignLog]:
     if found is not None:
         return of_spectrum(found[0], to, found[1])
     if len(op.n) > 1:
-        return lu(dense(op, to, "slogdet"), "dense LU")
+        return slogdet_of.dispatch(LinearOperator)(op, to)
     inner = banded(op)
     assert isinstance(inner, Toeplitz | Circulant)
     answer = slogdet_of(inner, to)

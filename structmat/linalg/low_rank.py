@@ -24,6 +24,7 @@ from structmat.linalg.plan import (
     structured,
     with_fallbacks,
 )
+from structmat.linalg.shifts import powers_plan, shifted_structure, sparse_sum
 from structmat.linalg.spectral import shifted_plan, split_shift
 from structmat.operator import LinearOperator
 
@@ -55,16 +56,27 @@ def _cat(parts: list[Tensor], dim: int) -> Tensor:
     return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], dim)
 
 
+def _without_low_rank(op: Sum) -> Plan | None:
+    """By a structure that takes up the identity, by powers that return, or as a sparse matrix."""
+    moved = shifted_structure(op)
+    how = None if moved is None else structured(moved)
+    if how is not None:
+        return how
+    shifted = split_shift(op)
+    if shifted is not None and isinstance(shifted[1], Kronecker | KroneckerSum):
+        how = shifted_plan(op, shifted[1])
+    how = how or powers_plan(op)
+    sparse = sparse_sum(op) if how is None else None
+    return how if sparse is None else structured(sparse)
+
+
 @structured.register
 def _(op: Sum) -> Plan | None:
     if len(op.children) == 1:
         return structured(op.children[0])
     found = split_low_rank(op)
     if found is None:
-        shifted = split_shift(op)
-        if shifted is None or not isinstance(shifted[1], Kronecker | KroneckerSum):
-            return None
-        return shifted_plan(op, shifted[1])
+        return _without_low_rank(op)
     base, u, v = found
     inner = structured(base)
     n, r = op.shape[0], u.shape[-1]

@@ -2,13 +2,15 @@
 
     [[A, B], [C, D]]: with S = D - C A^-1 B,    y = S^-1 (g - C A^-1 f),    x = A^-1 (f - B y)
 
-for a block A with a method of its own, and D no larger than A; the Schur complement S is dense.
+for a block A with a method of its own, wherever on the diagonal it stands, and all of the others
+no larger than A; the Schur complement S is dense. Then det = det A det S, too.
 Source: Golub and Van Loan, Matrix computations, section 3.2.11.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from structmat.linalg.plan import (
 )
 from structmat.operator import LinearOperator
 
-__all__: list[str] = []
+__all__ = ["Bordered", "bordered"]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -46,7 +48,7 @@ def _(op: Block) -> Plan | None:
         return _substitution(op, list(range(p)))
     if all(not acts(rows[i][j]) for i in range(p) for j in range(i)):
         return _substitution(op, list(reversed(range(p))))
-    return _elimination(op, rows) if p == 2 else None
+    return _elimination(op)
 
 
 def _substitution(op: Block, order: list[int]) -> Plan:
@@ -84,26 +86,60 @@ def _substitution(op: Block, order: list[int]) -> Plan:
     return with_fallbacks(build, [plan(rows[i][i]) for i in range(len(rows))])
 
 
-def _elimination(op: Block, rows: list[tuple[LinearOperator, ...]]) -> Plan | None:
-    """The block with a method of its own goes first; ``turn`` if it is the last one."""
-    (a, b), (c, d) = rows
-    sizes = list(op.heights)
-    turn = structured(a) is None or sizes[1] > sizes[0]
-    if turn:
-        a, b, c, d = d, c, b, a
-    inner = structured(a)
-    n, m = a.shape[0], d.shape[0]
-    if inner is None or inner.name == "none" or m > n:
+@dataclass(frozen=True)
+class Bordered:
+    """A block matrix seen as [[A, B], [C, D]] after a symmetric exchange of its rows and columns.
+
+    Attributes:
+        at: which block on the diagonal is A.
+        how: the method that A has of its own.
+        a, b, c, d: the blocks; B, C and D of all other rows and columns of blocks.
+    """
+
+    at: int
+    how: Plan
+    a: LinearOperator
+    b: LinearOperator
+    c: LinearOperator
+    d: LinearOperator
+
+
+def bordered(op: Block) -> Bordered | None:
+    """The largest block on the diagonal that has a method, at least as large as all the others."""
+    rows, sizes = list(op.rows()), list(op.heights)
+    if op.heights != op.widths or len(sizes) < 2:
         return None
+    for at in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if 2 * sizes[at] < op.shape[0]:
+            return None
+        how = structured(rows[at][at])
+        if how is None or how.name == "none":
+            continue
+        rest = [i for i in range(len(sizes)) if i != at]
+        b = Block([[rows[at][j] for j in rest]])
+        c = Block([[rows[i][at]] for i in rest])
+        d = Block([[rows[i][j] for j in rest] for i in rest])
+        return Bordered(at, how, rows[at][at], b, c, d)
+    return None
+
+
+def _elimination(op: Block) -> Plan | None:
+    """The block with a method of its own goes first."""
+    found = bordered(op)
+    if found is None:
+        return None
+    at, a, b, c, d = found.at, found.a, found.b, found.c, found.d
+    sizes = list(op.heights)
+    n, m = a.shape[0], d.shape[0]
     small, cost = lu_counts(m), c.operations()
 
     def build(plans: Sequence[Plan]) -> Plan:
         (inner,) = plans
 
         def run(right: Tensor) -> Tensor:
-            f, g = right.split(sizes, -2)
-            if turn:
-                f, g = g, f
+            parts = list(right.split(sizes, -2))
+            f = parts.pop(at)
+            g = torch.cat(parts, -2)
             columns = b._dense(f.dtype, f.device)
             lead = torch.broadcast_shapes(columns.shape[:-2], f.shape[:-2])
             both = [t.expand(*lead, *t.shape[-2:]) for t in (columns, f)]
@@ -111,8 +147,9 @@ def _elimination(op: Block, rows: list[tuple[LinearOperator, ...]]) -> Plan | No
             ab, af = solved[..., :m], solved[..., m:]
             schur = d._dense(f.dtype, f.device) - c @ ab
             y = lu_solve(schur, g - c @ af)
-            x = af - ab @ y
-            return _joined([y, x] if turn else [x, y])
+            others = list(y.split([s for i, s in enumerate(sizes) if i != at], -2))
+            others.insert(at, af - ab @ y)
+            return _joined(others)
 
         mults = inner.each[0] + cost[0] + n * m + small[0]
         adds = inner.each[1] + cost[1] + n * m + m + small[1]
@@ -126,4 +163,4 @@ def _elimination(op: Block, rows: list[tuple[LinearOperator, ...]]) -> Plan | No
         )
 
     # the whole may be regular where the first block is not
-    return with_fallbacks(build, [inner], dense_fallback(op))
+    return with_fallbacks(build, [found.how], dense_fallback(op))

@@ -84,20 +84,18 @@ def split_shift(op: Sum) -> tuple[Tensor | complex, LinearOperator] | None:
     alpha: Tensor | complex = 0
     rest: list[LinearOperator] = []
     for child in op.children:
+        factor: Tensor | complex = 1
         c = child
-        while isinstance(c, Transpose):
-            c = c.children[0]._transpose()
+        while isinstance(c, Transpose | Scaled):
+            factor = factor * c.alpha if isinstance(c, Scaled) else factor
+            c = c.children[0]
         if isinstance(c, Identity):
-            alpha = alpha + 1
-        elif isinstance(c, Scaled) and _is_eye(c.children[0]):
-            alpha = alpha + c.alpha
-        else:
-            rest.append(c)
+            alpha = alpha + factor
+            continue
+        while isinstance(child, Transpose):
+            child = child.children[0]._transpose()
+        rest.append(child)
     return (alpha, rest[0]) if len(rest) == 1 and len(op.children) > 1 else None
-
-
-def _is_eye(op: LinearOperator) -> bool:
-    return isinstance(op.children[0] if isinstance(op, Transpose) else op, Identity)
 
 
 def _checked(op: LinearOperator, b: Tensor) -> Tensor:

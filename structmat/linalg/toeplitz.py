@@ -30,7 +30,7 @@ from structmat.linalg.plan import (
 )
 from structmat.operator import LinearOperator
 
-__all__ = ["banded", "circulant_inverse", "series_inverse"]
+__all__ = ["banded", "circulant_inverse", "series_inverse", "wrapped_kernel"]
 
 
 def series_inverse(c: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def _(op: Convolution) -> Plan | None:
     if op.mode == "circular":
 
         def run(b: Tensor) -> Tensor:
-            kernel = _wrapped_kernel(op).to(b.dtype)
+            kernel = wrapped_kernel(op).to(b.dtype)
             axes = tuple(range(-len(op.n), 0))
             spectrum = torch.fft.fftn(kernel, dim=axes)
             if op.transposed:
@@ -190,7 +190,7 @@ def _fitted(v: Tensor, n: int) -> Tensor:
     return torch.nn.functional.pad(v[..., :n], (0, max(n - v.shape[-1], 0)))
 
 
-def _wrapped_kernel(op: Convolution) -> Tensor:
+def wrapped_kernel(op: Convolution) -> Tensor:
     """The kernel on the circle of the signal: entries past the end wrap around."""
     w = op.kernel
     for axis, n in enumerate(op.n):
