@@ -55,7 +55,7 @@ def elimination_time(n: int, k: int, many: int, cpu: bool) -> float:
     if not cpu:
         return n * 45 * LAUNCH
     alone = many == 1
-    return n * (20e-6 if alone else 110e-6) + many * n * n * (60 + 10 * k) * 1e-9
+    return 0.3e-3 + n * (20e-6 if alone else 110e-6) + many * n * n * (60 + 10 * k) * 1e-9
 
 
 def fourier_time(n: int, k: int, many: int, cpu: bool) -> float:
