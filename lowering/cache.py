@@ -146,13 +146,15 @@ def _files() -> dict[str, list[Path]]:
 
 
 def _packed(table: Indices) -> str:
-    raw = np.asarray(table.array(), "<i8").tobytes()
-    return base64.b64encode(zlib.compress(raw, 1)).decode()
+    kind = "<i4" if isinstance(table, Table) and table.narrow else "<i8"
+    raw = np.asarray(table.array(), kind).tobytes()
+    return f"{kind} {base64.b64encode(zlib.compress(raw, 1)).decode()}"
 
 
 def _unpacked(text: str) -> Table:
-    raw = zlib.decompress(base64.b64decode(text, validate=True))
-    return Table.of(np.frombuffer(raw, "<i8"))
+    kind, packed = text.split(" ")
+    raw = zlib.decompress(base64.b64decode(packed, validate=True))
+    return Table.of(np.frombuffer(raw, {"<i4": "<i4", "<i8": "<i8"}[kind]), kind == "<i4")
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -227,10 +227,13 @@ class Compiled:
         Inside ``torch.compile`` write ``f(x.mT).mT``: Dynamo does not trace ``@`` between an object
         and a tensor.
         """
-        x = as_tensor(x, "x", allow_integer=True)
-        if x.ndim == 1:
-            return self(x)
-        self.operator._check_input(x, -2, "f @ x")
+        n = self._shape[1]
+        fits = isinstance(x, Tensor) and x.ndim == 2 and x.shape[0] == n
+        if not fits or not x.dtype.is_floating_point:
+            x = as_tensor(x, "x", allow_integer=True)
+            if x.ndim == 1:
+                return self(x)
+            self.operator._check_input(x, -2, "f @ x")
         if _forward_mode((x, *self._tensors)):
             direct: Tensor = self.operator.__matmul__(x)
             return direct

@@ -59,7 +59,7 @@ def emit_torch(plan: Plan, title: str, columns: bool = False) -> tuple[str, list
         columns: vectors are columns, (n, t) and (m, t), instead of rows.
 
     Returns:
-        The module source, and what has the int64 tables that ``run`` expects in ``tables``.
+        The module source, and what has the tables that ``run`` expects in ``tables``.
     """
     return _Emitter(plan.graph, columns).module(title)
 

@@ -21,7 +21,7 @@ from structmat.lowering.ir import Gradient, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
 from structmat.lowering.plan import Device, Plan
-from structmat.tables import Indices
+from structmat.tables import Indices, index_tensor
 
 __all__ = ["Program", "describe_device"]
 
@@ -81,7 +81,6 @@ class _Runner:
         self.source: str = found[0]
         self.maps: tuple[Indices, ...] = found[1]
         self.run = cache.load(self.key, self.source)
-        self.integer = torch.int64 if backend == "torch" else torch.int32
         self.tables: dict[torch.device, list[Tensor]] = {}
 
     @property
@@ -94,9 +93,9 @@ class _Runner:
     def __call__(self, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         device = inputs[0].device
         if device not in self.tables:
-            self.tables[device] = [
-                torch.tensor(m.array(), dtype=self.integer, device=device) for m in self.maps
-            ]
+            made = [index_tensor(m, device) for m in self.maps]
+            narrow = self.arguments[1] != "torch"  # kernels read int32
+            self.tables[device] = [t.int() for t in made] if narrow else made
         out: list[Tensor] = self.run(inputs, values, self.tables[device])
         return [_own(o, inputs) for o in out]
 

@@ -113,6 +113,11 @@ class Pattern:
         return Table.of(self.rows.array() * self.shape[1] + self.indices.array())
 
     @cached_property
+    def compressed(self) -> tuple[Table, Table]:
+        """(indptr, indices) as sparse libraries want them: MKL copies int64 at every product."""
+        return self.indptr.narrowed(), self.indices.narrowed()
+
+    @cached_property
     def filled(self) -> tuple[int, int]:
         """How many rows, and how many columns, have an entry."""
         rows = int((np.diff(self.indptr.array()) > 0).sum())

@@ -171,7 +171,7 @@ class Csr(Primitive):
 
     def tables(self) -> tuple[Table, ...]:
         """Where rows begin, and columns."""
-        return self.pattern.indptr, self.pattern.indices
+        return self.pattern.compressed
 
     def transposed(self) -> Primitive:
         """The compressed rows of the transpose, on the same values."""
@@ -263,7 +263,7 @@ class CsrTurned(Csr):
     def tables(self) -> tuple[Table, ...]:
         """The compressed rows of the transpose, and which value each of its entries is."""
         turned, order = self.pattern.turned
-        return turned.indptr, turned.indices, order
+        return *turned.compressed, order
 
     def transposed(self) -> Primitive:
         """The compressed rows."""

@@ -29,8 +29,10 @@ def aligned(x: Tensor, w: Tensor, event: int) -> tuple[Tensor, Tensor, list[int]
     """x (..., n, cols), w (..., *values) as (b, n, c), (b, *values): b over what w varies in.
 
     The values have ``event`` dimensions. Also returned: the order of the dimensions, and their
-    sizes in that order, with which :func:`restored` undoes it.
+    sizes in that order, with which :func:`restored` undoes it; no order where nothing moves.
     """
+    if w.ndim == event and math.prod(x.shape[:-2]) == 1:
+        return x.reshape([1, *x.shape[-2:]]), w.unsqueeze(0), [], list(x.shape)
     k = max(x.ndim - 2, w.ndim - event)
     x = x.reshape([1] * (k - x.ndim + 2) + list(x.shape))
     w = w.reshape([1] * (k - w.ndim + event) + list(w.shape))
@@ -45,6 +47,8 @@ def aligned(x: Tensor, w: Tensor, event: int) -> tuple[Tensor, Tensor, list[int]
 
 def restored(y: Tensor, order: Sequence[int], sizes: Sequence[int]) -> Tensor:
     """y (b, m, c) as (..., m, cols)."""
+    if not order:
+        return y.reshape([*sizes[:-2], y.shape[1], sizes[-1]])
     kept = [y.shape[1] if o == len(order) - 2 else s for o, s in zip(order, sizes, strict=True)]
     return y.reshape(kept).permute([order.index(i) for i in range(len(order))])
 
@@ -68,12 +72,13 @@ def csr_multiply(
     if x.numel() == 0 or w.numel() == 0 or m == 0:
         return x.new_zeros([x.shape[0], m, x.shape[2]])
     if has_library(x):
-        w = w.contiguous()  # cuSPARSE does not look at the strides of values
-        parts = [
-            torch.sparse_csr_tensor(indptr, indices, v, list(shape), check_invariants=False) @ p
-            for v, p in zip(w.resolve_conj(), x.resolve_conj(), strict=True)
-        ]
-        return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
+        y = x.new_empty([x.shape[0], m, x.shape[2]])
+        x, w = x.resolve_conj(), w.resolve_conj().contiguous()  # cuSPARSE ignores strides of w
+        for i in range(x.shape[0]):
+            a = torch.sparse_csr_tensor(indptr, indices, w[i], list(shape), check_invariants=False)
+            out = y[i]
+            torch.addmm(out, a, x[i], beta=0.0, out=out)  # a @ x fills and copies once more
+        return y
     terms = x.index_select(1, indices) * w.unsqueeze(-1)
     rows = row_numbers(indptr, w.shape[1])
     return x.new_zeros([x.shape[0], m, x.shape[2]]).index_add(1, rows, terms)
