@@ -81,7 +81,7 @@ class Config:
     right: tuple[int, int, int]
     left: tuple[int, int, int]
     warps: int = 4
-    stages: tuple[int, int, int] = (4, 2, 2)
+    stages: tuple[int, int, int] = (3, 2, 2)
     resident: int = 1
     registers: tuple[int, int] = (216, 72)
     stream: bool = False
@@ -259,7 +259,7 @@ def served(first: Contraction, second: Contraction, dtype: str) -> tuple[Config 
         return None, f"{out} interleaved outputs of {blocks} blocks: CTAs cannot share them evenly"
     reason = f"blocks of {reduced} and {out}: too many values for a thread's registers"
     for warps, resident, registers, most in _SHAPES:
-        for x_stages in (4, 3, 2):
+        for x_stages in (3, 2):  # a fourth gains nothing (docs/performance/monarch.md)
             config = Config(
                 ELEMENTS[dtype],
                 blocks,

@@ -33,18 +33,18 @@ from cuda.bindings import driver
 from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, Stream, launch
 
 
-CUDA = r"""
-{source}"""
+CUDA = {{}}  # by the name of a kernel, or of the first of several
+{sources}
 
 
 @functools.cache
-def _library(arch):
-    """The kernels, compiled by NVRTC; the machine code is kept beside this file."""
+def _library(part, arch):
+    """The kernels of a source, compiled by NVRTC; the machine code is kept beside this file."""
     here = globals().get("__file__")
-    kept = pathlib.Path(here).with_suffix(f".{{arch}}.cubin") if here else None
+    kept = pathlib.Path(here).with_suffix(f".{{part}}.{{arch}}.cubin") if here else None
     if kept and kept.exists():
         return ObjectCode.from_cubin(kept.read_bytes())
-    made = Program(CUDA, "c++", ProgramOptions(arch=arch, std="c++17")).compile("cubin")
+    made = Program(CUDA[part], "c++", ProgramOptions(arch=arch, std="c++17")).compile("cubin")
     if kept and os.access(kept.parent, os.W_OK):
         part = kept.with_suffix(f".{{os.getpid()}}")
         part.write_bytes(made.code)
@@ -53,15 +53,19 @@ def _library(arch):
 
 
 @functools.cache
-def _kernel(name, device, threads, shared):
-    """A kernel on a device, and how many blocks fill the device."""
+def _kernel(part, name, device, threads, shared, cluster):
+    """A kernel on a device, and how many blocks (or clusters of blocks) fill the device."""
     Device(device).set_current()  # threads of autograd have no context yet
     major, minor = torch.cuda.get_device_capability(device)
-    kernel = _library(f"sm_{{major}}{{minor}}" + "a" * (major >= 9)).get_kernel(name)
+    kernel = _library(part, f"sm_{{major}}{{minor}}" + "a" * (major >= 9)).get_kernel(name)
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     (error,) = driver.cuKernelSetAttribute(attribute, shared, int(kernel.handle), device)
     if error:
         raise RuntimeError(f"{{name}}: {{shared}} bytes of shared memory refused: {{error}}")
+    if cluster > 1:
+        config = _config(1, threads, shared, cluster)
+        stream = _stream(torch.cuda.current_stream().cuda_stream)
+        return kernel, kernel.occupancy.max_active_clusters(config, stream=stream)
     blocks = kernel.occupancy.max_active_blocks_per_multiprocessor(threads, shared)
     return kernel, blocks * torch.cuda.get_device_properties(device).multi_processor_count
 
@@ -73,23 +77,28 @@ def _stream(handle):
 
 
 @functools.cache
-def _config(blocks, threads, shared):
-    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+def _config(blocks, threads, shared, cluster):
+    together = {{"cluster": cluster}} if cluster > 1 else {{}}
+    return LaunchConfig(grid=blocks, block=threads, shmem_size=shared, **together)
 
 
-def _blocks(name, threads, shared, tile, rows, tensor):
-    """How many blocks a launch has."""
+def _blocks(part, name, threads, shared, cluster, tile, rows, tensor):
+    """How many blocks (or clusters) a launch has."""
     with torch.cuda.device(tensor.device):
-        most = _kernel(name, tensor.device.index, threads, shared)[1]
+        most = _kernel(part, name, tensor.device.index, threads, shared, cluster)[1]
     return max(1, min(most, -(-rows // tile)))
 
 
-def _launch(name, threads, shared, tile, rows, *tensors):
-    """Blocks walk over tiles of rows; as many as the device holds, or as there are tiles."""
+def _launch(part, name, threads, shared, cluster, tile, rows, *tensors):
+    """Blocks walk over tiles of rows; as many as the device holds, or as there are tiles.
+
+    Kernels read vectors of 16 bytes: a tensor that begins elsewhere is copied.
+    """
+    tensors = [t if t.data_ptr() % 16 == 0 else t.clone() for t in tensors]
     with torch.cuda.device(tensors[0].device):
-        kernel, most = _kernel(name, tensors[0].device.index, threads, shared)
+        kernel, most = _kernel(part, name, tensors[0].device.index, threads, shared, cluster)
         Device(tensors[0].device.index).set_current()
-        config = _config(min(most, -(-rows // tile)), threads, shared)
+        config = _config(max(1, min(most, -(-rows // tile))), threads, shared, cluster)
         stream = _stream(torch.cuda.current_stream().cuda_stream)
         launch(stream, config, kernel, *(t.data_ptr() for t in tensors), rows)
 

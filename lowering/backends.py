@@ -13,9 +13,8 @@ import torch
 
 from structmat.lowering.ir import Apply, Graph, Input
 from structmat.lowering.passes import choose_layouts, merge_index_maps
-from structmat.lowering.plan import Device
+from structmat.lowering.plan import CUDA_KINDS, Device, fuse, join_clusters
 from structmat.lowering.program import describe_device
-from structmat.lowering.radix import longest, runs
 
 __all__ = ["BACKENDS", "choose_backend", "has_cuda_core", "has_triton"]
 
@@ -74,7 +73,7 @@ def choose_backend(
     if library:
         return "torch", f"{library} runs in library calls"
     if inside and not _outside(graph, inside):
-        return "gpu", f"x is on cuda in {dtype}: short contractions run on chip, in CUDA C++"
+        return "gpu", f"x is on cuda in {dtype}: one launch, the vector on chip, in CUDA C++"
     if not offline and not has_triton():
         return "torch", "Triton is not installed"
     if dtype not in TRITON_DTYPES:
@@ -121,16 +120,19 @@ def _cuda(device: torch.device, dtype: torch.dtype, graph: Graph, offline: Devic
     if outside:
         raise RuntimeError(
             f"backend='cuda': no CUDA kernel makes {outside}; CUDA C++ serves contractions of 2, 4 "
-            "or 8 entries on vectors of up to 2^15; use backend='auto'"
+            "or 8 entries on vectors of up to 2^15 and, on Hopper, square Monarch matrices of 16, "
+            "32 or 64 blocks in 16 bits; use backend='auto'"
         )
     return "asked for"
 
 
 def _inside(graph: Graph, dtype: torch.dtype, device: Device) -> frozenset[int]:
     """The nodes that CUDA kernels make."""
-    graph = choose_layouts(merge_index_maps(graph))
-    limit = longest(str(dtype).removeprefix("torch."), device.shared)
-    return frozenset(v for run in runs(graph, limit) for v in run)
+    name = str(dtype).removeprefix("torch.")
+    plan = fuse(choose_layouts(merge_index_maps(graph)), "cuda", name, device)
+    plan = join_clusters(plan, name, device)
+    mine = [k for k in plan.kernels if k.kind in CUDA_KINDS]
+    return frozenset(v for k in mine for v in k.roots)
 
 
 def _outside(graph: Graph, inside: frozenset[int]) -> str:

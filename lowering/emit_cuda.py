@@ -24,6 +24,7 @@ class CudaKernel:
         shared: bytes of dynamic shared memory.
         rows: rows of a tile; blocks walk over tiles.
         cluster: blocks of a cluster.
+        alone: the text is a whole source; others share one, after the prelude.
     """
 
     name: str
@@ -33,6 +34,12 @@ class CudaKernel:
     shared: int
     rows: int
     cluster: int = 1
+    alone: bool = False
+
+    def launch(self, part: str) -> str:
+        """The first arguments of a launch: the source's name, the kernel's, its configuration."""
+        sizes = f"{self.threads}, {self.shared}, {self.cluster}, {self.rows}"
+        return f'"{part}", "{self.name}", {sizes}, T'
 
 
 def linear(name: str, strides: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ import math
 from structmat.index import IndexMap
 from structmat.kernels import module as texts
 from structmat.kernels.cuda_prelude import PRELUDE, TYPES, VECTORS
+from structmat.lowering.emit_cluster import cluster_kernel
 from structmat.lowering.emit_cuda import CudaKernel
 from structmat.lowering.emit_radix import radix_kernel
 from structmat.lowering.emit_radix_grad import GradientKernel, gradient_kernel
@@ -47,6 +48,11 @@ def emit_gpu(
     made: list[str] = []
     launches: list[str] = []
     library: list[str] = []
+
+    def part_of(kernel: CudaKernel) -> str:
+        """The name of the source that holds a kernel."""
+        return kernel.name if kernel.alone else next(c.name for c in texts_of_cuda if not c.alone)
+
     gradient = served(graph, dtype, device.shared) if any(k.more for k in plan.kernels) else None
     cuts = groups(gradient, ITEMSIZE[dtype]) if gradient else []
     for v, nd in enumerate(graph.nodes):
@@ -67,20 +73,20 @@ def emit_gpu(
             (group,) = [r for r in cuts if gradient.backward[r.low] == k.out]
             with_sums = gradient_kernel(gradient, group, k, name, dtype, device)
             texts_of_cuda.append(with_sums.kernel)
-            before, launch, after = _gradient_calls(graph, k, with_sums)
+            before, launch, after = _gradient_calls(graph, k, with_sums, part_of(with_sums.kernel))
             made += before
             launches.append(launch)
             library += after
             continue
         made.append(f"    v{k.out} = inputs[0].new_empty(T, {graph.nodes[k.out].size})")
         if k.kind in CUDA_KINDS:
-            kernel = radix_kernel(graph, k, name, dtype, device)
+            if k.kind == "cluster":
+                kernel = cluster_kernel(graph, k, name, dtype)
+            else:
+                kernel = radix_kernel(graph, k, name, dtype, device)
             texts_of_cuda.append(kernel)
             args = ", ".join(map(_argument, (*kernel.reads, f"v{k.out}")))
-            launches.append(
-                f'        _launch("{name}", {kernel.threads}, {kernel.shared}, {kernel.rows}, '
-                f"T, {args})"
-            )
+            launches.append(f"        _launch({kernel.launch(part_of(kernel))}, {args})")
             continue
         text, used, programs = triton.kernel(number, k)
         texts_of_triton.append(text)
@@ -93,8 +99,7 @@ def emit_gpu(
         made += ["    if T:", *launches]
     engines = texts.TRITON.format(sms=device.sms) if texts_of_triton or not texts_of_cuda else ""
     if texts_of_cuda:
-        source = "\n".join([PRELUDE + TYPES[dtype] + VECTORS, *(c.text for c in texts_of_cuda)])
-        engines = texts.CUDA.format(source=source) + engines
+        engines = texts.CUDA.format(sources=_sources(texts_of_cuda, dtype)) + engines
     tables = triton.tables
     short = sum(t.size for t in tables.values()) <= 4096
     source = texts.MODULE.format(
@@ -115,13 +120,23 @@ def emit_gpu(
     return source, list(tables.values())
 
 
+def _sources(kernels: list[CudaKernel], dtype: str) -> str:
+    """The sources for NVRTC: one of the kernels that share a prelude, one of each other kernel."""
+    together = [c for c in kernels if not c.alone]
+    found = {c.name: c.text for c in kernels if c.alone}
+    if together:
+        prelude = PRELUDE + TYPES[dtype] + VECTORS
+        found[together[0].name] = "\n".join([prelude, *(c.text for c in together)])
+    return "\n".join(f'CUDA["{name}"] = r"""\n{text}"""' for name, text in sorted(found.items()))
+
+
 def _gradient_calls(
-    graph: Graph, k: Kernel, made: GradientKernel
+    graph: Graph, k: Kernel, made: GradientKernel, part: str
 ) -> tuple[list[str], str, list[str]]:
     """What allocates, launches, and sums the parts of blocks."""
     c, size = made.kernel, graph.nodes[k.out].size
     rows = f"-(-T // {c.rows}) * {c.rows}" if made.whole_tiles else "T"
-    how = f'"{c.name}", {c.threads}, {c.shared}, {c.rows}, T'
+    how = c.launch(part)
     accumulate = "torch.float64 if inputs[0].dtype == torch.float64 else torch.float32"
     before = [
         f"    v{k.out} = inputs[0].new_empty({rows}, {size})",

@@ -42,8 +42,8 @@ class Architecture:
 
 # Multiprocessors: NVIDIA's architecture papers on the A100, Ada (L40S) and the H100 (SXM5).
 ARCHITECTURES = {
-    "sm_80": Architecture(80, Device("NVIDIA A100 sm_80", 108, 163 * 1024)),
-    "sm_89": Architecture(89, Device("NVIDIA L40S sm_89", 142, 99 * 1024)),
+    "sm_80": Architecture(80, Device("NVIDIA A100 sm_80", 108, 163 * 1024, 80)),
+    "sm_89": Architecture(89, Device("NVIDIA L40S sm_89", 142, 99 * 1024, 89)),
     "sm_90": Architecture(90, H100),
 }
 """By the name that the compiler of CUDA gives them."""

@@ -16,7 +16,7 @@ from structmat.lowering.emit_gpu import emit_gpu
 from structmat.lowering.emit_torch import emit_torch
 from structmat.lowering.ir import Graph
 from structmat.lowering.passes import choose_layouts, merge_index_maps
-from structmat.lowering.plan import CUDA_KINDS, Device, Plan, fuse, kinds_of, tile
+from structmat.lowering.plan import CUDA_KINDS, Device, Plan, fuse, join_clusters, kinds_of, tile
 from structmat.lowering.radix_grad import served
 from structmat.lowering.verify import (
     check_chain,
@@ -85,6 +85,8 @@ def planned(graph: Graph, backend: str, dtype: str, device: Device) -> tuple[Pla
     plan = fused = replace(fused, backend=backend, dtype=dtype)
     check_plan(plan)
     if backend != "torch":
+        if backend in ("gpu", "cuda"):
+            plan = join_clusters(plan, dtype, device)
         plan = tile(plan, dtype, device)
         if backend == "cuda" and (strange := kinds_of(plan) - CUDA_KINDS - {"outer"}):
             raise RuntimeError(

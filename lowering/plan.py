@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from structmat.index import DigitMap, refine
+from structmat.kernels import cluster as cluster_template
 from structmat.lowering.ir import (
     Add,
     Apply,
@@ -34,9 +35,19 @@ from structmat.lowering.radix import ITEMSIZE, longest, runs, stages
 from structmat.lowering.radix_grad import GradientChain, groups, plan_of, served
 from structmat.lowering.schedule import schedule
 
-__all__ = ["CUDA_KINDS", "Device", "Kernel", "Plan", "Tile", "fuse", "kinds_of", "tile"]
+__all__ = [
+    "CUDA_KINDS",
+    "Device",
+    "Kernel",
+    "Plan",
+    "Tile",
+    "fuse",
+    "join_clusters",
+    "kinds_of",
+    "tile",
+]
 
-CUDA_KINDS = frozenset({"radix", "radix_grad"})
+CUDA_KINDS = frozenset({"radix", "radix_grad", "cluster"})
 """Kinds of kernels that are CUDA C++; the others are Triton's, or calls of the library."""
 
 FORMAT, VERSION = "structmat plan", 1
@@ -51,11 +62,13 @@ class Device:
         name: for the cache key and ``explain``.
         sms: multiprocessors.
         shared: bytes of shared memory that a block of threads may have.
+        capability: compute capability, 90 for 9.0.
     """
 
     name: str = "cpu"
     sms: int = 132
     shared: int = 227 * 1024
+    capability: int = 90
 
 
 H100 = Device("NVIDIA H100 sm_90")
@@ -91,7 +104,8 @@ class Kernel:
 
     Attributes:
         kind: ``radix`` (short contractions, whole vectors on chip), ``radix_grad`` (gradients of
-            these for x and for the values), ``dot`` (tensor cores),
+            these for x and for the values), ``cluster`` (two contractions whose values stay in the
+            registers of a cluster of blocks), ``dot`` (tensor cores),
             ``fma`` (any size and dtype), ``chip`` (several contractions, intermediates on chip),
             ``pointwise``, ``grad`` (weight gradient on tensor cores), ``outer`` (weight gradient
             by the library) or ``call`` (library).
@@ -375,6 +389,43 @@ def _measure(
     return Kernel(kind, roots, push, out, reads, weights, row, fixed, flops)
 
 
+def join_clusters(plan: Plan, dtype: str, device: Device) -> Plan:
+    """Two contractions in a row that a cluster of blocks holds become one kernel.
+
+    Contract:
+        Requires a fused plan. Ensures that the value between the two exists nowhere in memory.
+    """
+    if device.capability != 90:  # instructions of Hopper, which later devices do not have
+        return plan
+    graph, uses = plan.graph, plan.graph.uses()
+    out: list[Kernel] = []
+    for k in plan.kernels:
+        last = out[-1] if out else None
+        if last is not None and _clusters(last, k, graph, uses, dtype):
+            joined = _measure(graph, "cluster", (*last.roots, *k.roots), (), k.out, last.reads, ())
+            weights = (*last.weights, *k.weights)
+            fixed = last.fixed_bytes + k.fixed_bytes
+            out[-1] = replace(joined, weights=weights, fixed_bytes=fixed)
+        else:
+            out.append(k)
+    gone = plan.stored - {v for k in out for v in (k.out, *k.more, *k.reads)}
+    inputs = {v for v in plan.stored if isinstance(graph.nodes[v], Input)}
+    return replace(plan, kernels=tuple(out), stored=plan.stored - gone | inputs)
+
+
+def _clusters(a: Kernel, b: Kernel, graph: Graph, uses: dict[int, list[int]], dtype: str) -> bool:
+    """Whether b reads what a makes, alone, and a cluster serves both."""
+    if a.kind != "dot" or b.kind != "dot" or a.push or b.push or a.out in graph.outputs:
+        return False
+    (one,), (two,) = a.roots, b.roots
+    first, second = graph.nodes[one], graph.nodes[two]
+    assert isinstance(first, Contract)
+    assert isinstance(second, Contract)
+    if uses[one] != [two] or second.x != one or first.x not in a.reads:
+        return False
+    return cluster_template.served(first.spec, second.spec, dtype)[0] is not None
+
+
 # tile: launch configurations ---------------------------------------------------------------------
 
 
@@ -388,7 +439,9 @@ def tile(plan: Plan, dtype: str, device: Device = H100) -> Plan:
     graph = plan.graph
     kernels = []
     for k in plan.kernels:
-        if k.kind == "radix":
+        if k.kind == "cluster":
+            k = replace(k, tile=Tile(rows=16))
+        elif k.kind == "radix":
             k = replace(k, tile=radix_tile(graph, k, dtype))
         elif k.kind == "radix_grad":
             found = served(graph, dtype, device.shared)

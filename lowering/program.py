@@ -34,6 +34,7 @@ def describe_device(device: torch.device) -> Device:
     return Device(
         name=f"{p.name} sm_{p.major}{p.minor}",
         sms=p.multi_processor_count,
+        capability=10 * p.major + p.minor,
         shared=p.shared_memory_per_block_optin,  # type: ignore[attr-defined]
     )
 

@@ -22,6 +22,10 @@ SUMS = 160
 """Most words of registers that hold sums; 255 is all that a thread has."""
 
 
+LONGEST_GRADIENT = 12
+"""log2 of the longest vector: 256 threads of 16 entries, each with all the registers there are."""
+
+
 @dataclass(frozen=True)
 class GradientChain:
     """A gradient graph that is one radix chain, forward and backward.
@@ -110,7 +114,7 @@ def served(graph: Graph, dtype: str, shared: int) -> GradientChain | None:
     found = gradient_chain(graph, longest(dtype, shared))
     if found is None:
         return None
-    return found if found.chain.length >= 2 else None
+    return found if 2 <= found.chain.length <= LONGEST_GRADIENT else None
 
 
 def plan_of(gradient: GradientChain, itemsize: int) -> Schedule:

@@ -55,7 +55,7 @@ def test_stages_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     places = [text.index(f"\n{p.name}: {p.statement} ---") for p in PASSES]
     assert places == sorted(places)
     assert text.count("\ndef run(inputs, values, tables=()):") == 2
-    assert "backend     triton, bfloat16, for NVIDIA H100 sm_90 (132 SMs)" in text
+    assert "backend     gpu, bfloat16, for NVIDIA H100 sm_90 (132 SMs)" in text
 
 
 def test_some_stages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,11 +153,12 @@ def test_triton_need_not_be_installed(
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs the extra structmat[triton]")
 def test_compile_reports_resources(capsys: pytest.CaptureFixture[str]) -> None:
-    text = run(capsys, MONARCH, "--compile", "--show", "none")
+    triton = ("--backend", "triton")
+    text = run(capsys, MONARCH, "--compile", "--show", "none", *triton)
     rows = [
         line.split() for line in text.splitlines() if line.startswith(("forward ", "gradient "))
     ]
-    made = lower_offline(sm.sized.parse(MONARCH, dtype=torch.bfloat16, device="meta"))
+    made = lower_offline(sm.sized.parse(MONARCH, dtype=torch.bfloat16, device="meta"), "triton")
     own = [k.kind for k in made.forward.plan.kernels]
     assert [r[2] for r in rows if r[0] == "forward" and r[4] == "1"] == own
     for _, _, _, warps, loop, registers, shared, spilled, *_ in rows:
@@ -167,7 +168,7 @@ def test_compile_reports_resources(capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 <= float(shared) <= 227
         assert int(spilled) <= 64
     assert any(r[-1] in ("mma.sync", "wgmma") for r in rows)
-    older = run(capsys, MONARCH, "--compile", "--show", "none", "--arch", "sm_80")
+    older = run(capsys, MONARCH, "--compile", "--show", "none", "--arch", "sm_80", *triton)
     assert "wgmma" not in older  # an instruction of sm_90
 
 

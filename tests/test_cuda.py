@@ -94,6 +94,22 @@ def test_layouts_streams_and_graphs() -> None:
     assert torch.equal(y, f(x))
 
 
+@pytest.mark.parametrize("n", [64, 1024])
+def test_memory_that_begins_anywhere(n: int) -> None:
+    buffer = torch.randn(50 * n + 8, device="cuda").bfloat16()
+    for op in (sm.Hadamard(n), on_gpu("butterfly 64", torch.bfloat16) if n == 64 else monarch(32)):
+        f = sm.compile(op, backend="cuda")
+        for start in (1, 3, 4, 8):
+            x = buffer[start : start + 50 * n].view(50, n)
+            assert torch.equal(f(x), f(x.clone()))
+
+
+def monarch(blocks: int) -> sm.Monarch:
+    generator = torch.Generator().manual_seed(blocks)
+    left, right = (torch.randn(blocks, blocks, blocks, generator=generator) / 8 for _ in range(2))
+    return sm.Monarch(left.cuda().bfloat16(), right.cuda().bfloat16())
+
+
 def test_nan_stays_in_its_row() -> None:
     x = torch.randn(50, 128, device="cuda")
     x[7, 3] = torch.nan
@@ -106,6 +122,25 @@ def test_repeated_launches_agree() -> None:
     x = torch.randn(5003, 256, device="cuda")
     first = f(x)
     assert all(torch.equal(f(x), first) for _ in range(40))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("blocks", [16, 32, 64])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_monarch_in_a_cluster(blocks: int, transposed: bool, dtype: torch.dtype) -> None:
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("clusters are Hopper's")
+    generator = torch.Generator().manual_seed(blocks)
+    values = [torch.randn(blocks, blocks, blocks, generator=generator) / 8 for _ in range(2)]
+    plain = sm.Monarch(*(v.to("cuda", dtype) for v in values))
+    op = plain.T if transposed else plain
+    f = sm.compile(op, backend="cuda")
+    for rows in (1, 15, 16, 17, 3000):
+        x = torch.randn(rows, blocks**2, device="cuda").to(dtype)
+        want = op.to(torch.float64)(x.double())
+        assert all(relative_rms(f(x), want) < 4 * torch.finfo(dtype).eps for _ in range(8))
+    assert [k.kind for k in f.plan.kernels] == ["cluster"]
+    assert f(x[:0]).shape == (0, blocks**2)
 
 
 def test_triton_and_cuda_in_one_module() -> None:

@@ -197,13 +197,12 @@ def compile_source(source: str) -> None:
     """Compile for sm_90a; no spills to speak of, and shared memory that a block may have."""
     core = pytest.importorskip("cuda.core", reason="cuda-core is not installed")
     pytest.importorskip("nvidia.cu13", reason="NVRTC is not installed")
-    found = re.search(r'CUDA = r"""\n(.*?)"""', source, re.DOTALL)
-    assert found is not None
+    (found,) = re.findall(r'CUDA\["k0"\] = r"""\n(.*?)"""', source, re.DOTALL)
     log = io.StringIO()
     options = core.ProgramOptions(arch="sm_90a", std="c++17", ptxas_options=["-v"])
-    core.Program(found[1], "c++", options).compile("cubin", logs=log)
+    core.Program(found, "c++", options).compile("cubin", logs=log)
     spilled = [int(s) for s in SPILLS.findall(log.getvalue())]
-    shared = [int(s) for s in re.findall(r'_launch\("k\d+", \d+, (\d+)', source)]
+    shared = [int(s) for s in re.findall(r'_launch\("k\d+", "k\d+", \d+, (\d+)', source)]
     assert len(spilled) == len(shared) > 0
     assert max(spilled) <= 32
     assert max(shared) <= SHARED_MEMORY
