@@ -1,4 +1,4 @@
-"""Vandermonde products by windows of the logarithms of real nodes, entry by entry."""
+"""Fast Vandermonde products: windows of real nodes, Fourier transforms on a circle."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.func import jacfwd, jacrev
 
 import structmat as sm
 from structmat.primitives import power_windows, powers
+from structmat.primitives.power_circle import circle_powers, one_modulus
 from structmat.primitives.power_windows import fast_powers, many_powers, window_sizes
 from structmat.testing import check_operator
 
@@ -41,7 +42,7 @@ def exact_matrix(z: Tensor, n: int) -> np.ndarray:
     rows = []
     with mpmath.workdps(40):
         for x in z.tolist():
-            row = [mpmath.mpf(1)]
+            row = [mpmath.mpmathify(1)]
             for _ in range(n - 1):
                 row.append(row[-1] * x)
             rows.append(row)
@@ -49,7 +50,7 @@ def exact_matrix(z: Tensor, n: int) -> np.ndarray:
 
 
 def exact(x: Tensor) -> np.ndarray:
-    return np.array([[mpmath.mpf(v) for v in row] for row in x.tolist()], dtype=object)
+    return np.array([[mpmath.mpmathify(v) for v in row] for row in x.tolist()], dtype=object)
 
 
 def vectors(count: int, n: int, dtype: torch.dtype) -> Tensor:
@@ -190,6 +191,77 @@ def test_complex_vectors_of_real_nodes_are_pairs_of_columns() -> None:
         torch.testing.assert_close(op(x.conj()), x.conj() @ op.to_dense().mT.to(x.dtype))
         torch.testing.assert_close(torch.vmap(op)(x), want)
         check_operator(op)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("rate", [0.0, -0.03, 0.03], ids=["unit", "inside", "outside"])
+@pytest.mark.parametrize("spread", [0.0, 0.99], ids=["circle", "ring"])
+@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+def test_errors_on_a_circle(turned: bool, spread: float, rate: float, dtype: torch.dtype) -> None:
+    """|error| <= 2 sqrt(2) n u |V| |v|, the bound of n complex products; roots of unity too."""
+    n, m, u = 521, 30, torch.finfo(dtype).eps / 2
+    g = torch.Generator().manual_seed(0)
+    angles = 2 * math.pi * torch.rand(m, generator=g, dtype=WIDE)
+    angles[:12] = torch.arange(-6, 6) * (math.pi / 4)
+    beside = spread * (torch.rand(m, generator=g, dtype=WIDE) - 0.5) / (n - 1)
+    z = torch.polar(torch.exp(rate + beside), angles).to(dtype)
+    matrix = exact_matrix(z, n)
+    matrix = matrix.T if turned else matrix
+    x = torch.randn(matrix.shape[1], 3, generator=g, dtype=dtype)
+    x[:-1, 1] = 0
+    x[1:, 2] = 0
+    middle = one_modulus(z[None], n)
+    assert middle is not None
+    found = exact(circle_powers(x[None], z[None], n, turned, middle)[0])
+    with mpmath.workdps(40):
+        v = exact(x)
+        gap = np.abs(found - matrix @ v)
+        assert (gap <= 2.83 * n * u * (np.abs(matrix) @ np.abs(v))).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+def test_many_nodes_on_a_circle_take_fourier_transforms(dtype: torch.dtype) -> None:
+    """Where numbers may be looked at; elsewhere tiles, with the same values and gradients."""
+    n = 1100
+    z = torch.polar(torch.ones(2, n, dtype=WIDE), 7 * torch.rand(2, n, dtype=WIDE)).to(dtype)
+    x = torch.randn(2, n, 5, dtype=dtype)
+    error = 1e-3 if dtype == torch.complex64 else 1e-11
+    seen = []
+
+    def watched(*given: object) -> Tensor:
+        seen.append(1)
+        return circle_powers(*given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(powers, "circle_powers", watched)
+        for turned in (False, True):
+            nodes, vectors_ = z.clone().requires_grad_(), x.clone().requires_grad_()
+            op = sm.Vandermonde(nodes)
+            y = (op.T if turned else op) @ vectors_
+            dense = (op.to_dense().mT if turned else op.to_dense()) @ vectors_
+            torch.testing.assert_close(y, dense, rtol=error, atol=error)
+            got = torch.autograd.grad(y.abs().square().mean(), (nodes, vectors_))
+            want = torch.autograd.grad(dense.abs().square().mean(), (nodes, vectors_))
+            for a, b in zip(got, want, strict=True):
+                assert (a - b).abs().max() <= error * b.abs().max()
+            assert len(seen) == 3
+            seen.clear()
+        mapped = torch.vmap(lambda z, v: sm.Vandermonde(z)(v))(z, x.mT).mT
+        each = [sm.Vandermonde(nodes) for nodes in z]
+        traced = torch.compile(
+            lambda v: torch.stack([op(rows.mT).mT for op, rows in zip(each, v, strict=True)]),
+            fullgraph=True,
+            backend="eager",
+        )(x)
+        sm.Vandermonde(z + torch.linspace(0, 0.1, n)) @ x
+        assert not seen
+        plain = sm.Vandermonde(z) @ x
+        assert len(seen) == 1
+    for other in (mapped, traced):
+        assert (other - plain).abs().max() <= error * plain.abs().max()
+    f = sm.compile(sm.Vandermonde(z[0]))
+    assert "def circle_powers(" in f.source
+    torch.testing.assert_close(f @ x[0], plain[0])
 
 
 def test_counts_of_windows() -> None:

@@ -10,8 +10,11 @@ per vector: m (n - 1) products and sums, as for a dense matrix and as Horner's r
 nodes, where m n / (m + n) is at least 1024 (3072 for fewer than 4 vectors at a time, half as much
 again in double precision), take windows of log |x|, in which powers are short sums of Chebyshev
 polynomials (:mod:`structmat.primitives.power_windows`): about 80 (m + n) products in single and
-320 n + 400 m in double precision. Either way an error is at most n unit roundoffs of |V| |c|, entry
-by entry, whatever the nodes.
+320 n + 400 m in double precision. Complex nodes of nearly one modulus, moduli within a factor of
+exp(1 / (n - 1)), take a nonuniform Fourier transform from m n / (m + n) = 256 to 1536 on
+(:mod:`structmat.primitives.power_circle`); numbers must be looked at for that, so on a CPU only,
+and not where torch traces or maps over them. Every way an error is at most n unit roundoffs of
+|V| |c|, entry by entry, n 2 sqrt(2) for complex numbers, whatever the nodes.
 
 The exact algorithms with O(n log^2 n) operations (multipoint evaluation by fast division of
 polynomials) are unstable in floating point (Pan, Structured matrices and polynomials, 2001,
@@ -44,7 +47,8 @@ class Vandermonde(LinearOperator):
         TypeError: integer x.
         ValueError: x has no dimension, or n is not a non-negative integer.
 
-    Cost: m (n - 1) products per vector, about 320 n + 400 m for many real nodes; storage m. Source:
+    Cost: m (n - 1) products per vector, about 320 n + 400 m for many real nodes, a Fourier
+    transform of length 2 n and 16 m products for many nodes on a circle; storage m. Source:
     ``numpy.vander(x, n, increasing=True)``.
 
     Example:

@@ -1,8 +1,10 @@
 """Vandermonde matrices z_i^j: no m x n matrix is ever stored.
 
 Many real nodes take windows of their logarithms (:mod:`structmat.primitives.power_windows`):
-linear time. Others take tiles (:mod:`structmat.primitives.power_tiles`): the time of a dense
-product. Sizes alone decide. The matrix is not linear in its values z; the derivative
+linear time; sizes alone decide. Many complex nodes of nearly one modulus, such as those on the unit
+circle, take a nonuniform Fourier transform (:mod:`structmat.primitives.power_circle`) where numbers
+may be looked at. Others take tiles (:mod:`structmat.primitives.power_tiles`): the time of a dense
+product. The matrix is not linear in its values z; the derivative
 
     (sum_j c_j z^j)' = sum_j (j + 1) c_(j+1) z^j
 
@@ -20,6 +22,14 @@ from torch import Tensor
 from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.columns import columns_of, from_columns, no_columns
 from structmat.primitives.nodes import Nodes
+from structmat.primitives.plain import plain_numbers
+from structmat.primitives.power_circle import (
+    circle_powers,
+    circle_weights,
+    many_on_circle,
+    one_modulus,
+    unit_roots,
+)
 from structmat.primitives.power_tiles import powers_block, powers_tiles
 from structmat.primitives.power_windows import (
     fast_powers,
@@ -57,9 +67,14 @@ class PowersProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, z: Tensor, n: int, turned: bool) -> Tensor:
-        double = z.dtype == torch.float64
-        if not z.is_complex() and many_powers(z.shape[1], n, x.shape[2], double, x.is_cuda):
-            return fast_powers(x, z, n, turned)
+        sizes = z.shape[1], n, x.shape[2]
+        if not z.is_complex():
+            if many_powers(*sizes, z.dtype == torch.float64, x.is_cuda):
+                return fast_powers(x, z, n, turned)
+        elif many_on_circle(*sizes) and plain_numbers(z) and plain_numbers(x):
+            middle = one_modulus(z, n)
+            if middle is not None:
+                return circle_powers(x, z, n, turned, middle)
         return powers_tiles(x, z, n, turned)
 
     @staticmethod
@@ -150,6 +165,12 @@ class Powers(Nodes):
         node_tiles,
         gathered,
         fast_powers,
+        plain_numbers,
+        many_on_circle,
+        one_modulus,
+        unit_roots,
+        circle_weights,
+        circle_powers,
         derived,
         powers_slope,
         powers_product,
@@ -176,6 +197,7 @@ class Powers(Nodes):
         """Those of Horner's rule, a product and a sum an entry; the first column is ones.
 
         Of windows, those of the products; what the nodes alone need is shared by the columns.
+        Complex nodes count as in tiles, because sizes do not say whether they have one modulus.
         """
         if self.n == 0 or self.m == 0:
             return 0, 0

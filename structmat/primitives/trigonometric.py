@@ -31,6 +31,7 @@ from torch import Tensor
 
 from structmat.primitives.base import Function, Helper, Primitive
 from structmat.primitives.counts import fft_operations
+from structmat.primitives.plain import plain_numbers
 
 __all__ = ["Cosine", "Fourier", "Hadamards", "Sine"]
 
@@ -128,19 +129,8 @@ def weighted(x: Tensor, ends: tuple[float, float], scale: float = 1.0) -> Tensor
 
 
 def numpy_may_see(x: Tensor) -> bool:
-    """Whether x is plain numbers on a CPU: not traced, not differentiated, not mapped over."""
-    from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and x.numel() > 0
-        and not (x.requires_grad and torch.is_grad_enabled())
-        and not torch.compiler.is_compiling()
-        and not is_in_torch_dispatch_mode()
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad.unpack_dual(x).tangent is None
-    )
+    """Whether x is plain real numbers on a CPU."""
+    return x.dtype in (torch.float32, torch.float64) and plain_numbers(x)
 
 
 def pocketfft(
@@ -302,6 +292,7 @@ class Cosine(Trigonometric):
         real_cosine,
         by_parts,
         weighted,
+        plain_numbers,
         numpy_may_see,
         pocketfft,
     )
@@ -321,6 +312,7 @@ class Sine(Trigonometric):
         real_sine,
         by_parts,
         weighted,
+        plain_numbers,
         numpy_may_see,
         pocketfft,
     )
