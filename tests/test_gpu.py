@@ -163,7 +163,7 @@ def test_backends_and_reasons() -> None:
     x = torch.randn(3, 4, device="cuda")
     f = sm.compile(sm.Dense(torch.randn(5, 4, device="cuda")))
     f(x)
-    assert "backend     gpu" in f.explain()
+    assert "backend     triton" in f.explain()
     g = sm.compile(sm.Dense(torch.randn(5, 4, device="cuda", dtype=torch.complex64)))
     torch.testing.assert_close(g(x), g.operator(x))
     assert "backend     torch" in g.explain()
