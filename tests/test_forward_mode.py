@@ -78,7 +78,10 @@ REGULAR: dict[str, Pair] = {
 USED = {
     k: A
     for k, A in LEAVES.items()
-    if A.shape[0] == A.shape[1] > 0 and next(A.parameters(), None) is not None
+    # what is declared holds for A, not along an arbitrary direction
+    if A.shape[0] == A.shape[1] > 0
+    and next(A.parameters(), None) is not None
+    and not k.startswith("declared")
 }
 
 
