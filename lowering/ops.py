@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.dispatch import at_top_level
 from structmat.lowering.ir import interpret
 from structmat.lowering.program import Program
 
@@ -24,11 +25,13 @@ _LIB.define("apply(Tensor x, Tensor[] values, str key) -> Tensor")
 _LIB.define("grads(Tensor x, Tensor g, Tensor[] values, str key, bool[] need) -> Tensor[]")
 
 
+@at_top_level
 def _apply(x: Tensor, values: Sequence[Tensor], key: str) -> Tensor:
     (y,) = Program.named(key).run([x], values)
     return y
 
 
+@at_top_level
 def _grads(
     x: Tensor, g: Tensor, values: Sequence[Tensor], key: str, need: Sequence[bool]
 ) -> list[Tensor]:

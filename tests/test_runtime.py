@@ -18,6 +18,7 @@ from market import MARKET, Make, entries
 from oracle import error_bound
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import structmat as sm
 from structmat.lowering import cache
@@ -407,6 +408,36 @@ def test_torch_compile_takes_the_whole_graph(name: str) -> None:
         for t in op.parameters():
             t.add_(1)
     assert torch.equal(fast(x), model(x))
+
+
+class Passing(TorchDispatchMode):
+    """Calls what it is given, as a counter or a tracer does."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        sm.Diagonal(entries(1, torch.complex128)(4) * (2 - 1j)),
+        sm.Dense(entries(2, torch.complex128)(4, 4) * (1 + 2j)),
+        sm.Circulant(entries(3, torch.complex128)(4) * (1 - 3j)),
+    ],
+    ids=lambda op: op._label(),
+)
+def test_modes_of_torch_change_nothing(op: sm.LinearOperator) -> None:
+    """Inside the handler of a mode, conj() would stay lazy for ever."""
+    op = learning(op)
+    f = sm.compile(op, backend="torch")
+    x, g = (integers((3, 4), torch.complex128, seed) for seed in (1, 2))
+    want = [f(x).detach(), *gradients(f, op, x, g)]
+    with Passing():  # type: ignore[no-untyped-call]
+        got = [f(x).detach(), *gradients(f, op, x, g)]
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_vmap() -> None:
