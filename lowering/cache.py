@@ -48,7 +48,7 @@ def compiler_digest() -> str:
     here = Path(__file__).resolve().parent
     state = hashlib.sha256()
     for folder in (here, here.parent / "kernels", Path(primitives.__path__[0])):
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted((*folder.glob("*.py"), *folder.glob("*.cu*"))):
             state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
