@@ -263,3 +263,13 @@ def test_what_is_shared_with_another_term_is_not_freed() -> None:
     new = sm.simplify(op)
     assert torch.equal(new.to_dense(), op.to_dense())
     assert new.cost().params <= op.cost().params
+
+
+@pytest.mark.parametrize("materialize", [False, True])
+def test_a_singular_inverse_stays_and_says_so_where_it_acts(materialize: bool) -> None:
+    singular = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+    regular = torch.tensor([[2.0, 1.0], [1.0, 1.0]])
+    for a, b in ((singular, regular), (regular, singular), (singular, singular)):
+        A = sm.inv(sm.Dense(a) @ sm.Dense(b)).simplify(materialize=materialize)
+        with pytest.raises(RuntimeError, match="singular"):
+            A(torch.ones(2))

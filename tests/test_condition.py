@@ -50,6 +50,14 @@ def test_random_trees(A: sm.LinearOperator, p: str | float) -> None:
     check(A, p)
 
 
+@orders
+def test_products_with_a_singular_factor(p: str | float) -> None:
+    singular = sm.Dense(torch.tensor([[1.0, -1.0], [1.0, -1.0]], dtype=torch.float64))
+    regular = sm.Dense(torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64))
+    for A in (singular @ regular, regular @ singular, singular @ singular):
+        check(A, p)
+
+
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small matrices are treated as large ones are."""

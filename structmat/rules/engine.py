@@ -28,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, overload
 
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
 from structmat.compose import (
     DirectSum,
     Elementwise,
@@ -283,7 +285,10 @@ class _Run:
         """The first accepted result of a rule that weighs the whole node."""
         for rule in candidates(None, (type(op),), late=True):
             if only is None or rule is only:
-                new = rule.apply(op, self.weigher)
+                try:
+                    new = rule.apply(op, self.weigher)
+                except LinAlgError:  # a singular inverse stays lazy, and says so where it acts
+                    continue
                 if new is not None and self.accepts(op, new, op, new, self.weigher.materialize):
                     self.steps.append(Step(rule, op, new))
                     return new
