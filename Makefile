@@ -23,7 +23,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test check bench docs clean distclean
+.PHONY: help venv demo test lint check bench docs clean distclean
 
 help:  ## list the targets
 	@echo "structmat: set-up is part of every target, nothing to do first"
@@ -39,13 +39,15 @@ test: $(VENV)/.installed-dev  ## all tests and doctests, slow ones too
 	@echo "==> all tests and doctests, fast and slow"
 	@$(PYTEST) $(PYTEST_ARGS)
 
-check: $(VENV)/.installed-dev  ## format, lint, strict types, fast tests
+lint: $(VENV)/.installed-dev  ## format, lint, strict types
 	@echo "==> format (ruff format)"
 	@$(BIN)/ruff format --check .
 	@echo "==> lint (ruff check)"
 	@$(BIN)/ruff check .
 	@echo "==> types (mypy, strict)"
 	@$(BIN)/python -m mypy structmat tests
+
+check: lint  ## lint, then the fast tests
 	@echo "==> fast tests and doctests"
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
