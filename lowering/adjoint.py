@@ -2,7 +2,8 @@
 
 Every node is linear in x, so the gradient for x applies the adjoint nodes in reverse order, and
 the gradient for the values of a contraction is an :class:`structmat.lowering.ir.Outer` of what it
-read and what comes back (:class:`structmat.lowering.ir.Correlate` for a primitive). Forward values
+read and what comes back (:class:`structmat.lowering.ir.Correlate` for a primitive; the solution of
+a system has it in what it made and what it sends back). Forward values
 that these read are computed again inside the gradient graph (one stage of arithmetic instead of
 one stage of memory); unread ones are pruned.
 
@@ -71,9 +72,11 @@ def adjoint(graph: Graph) -> Graph:
                 weight[w] = put(Outer(0, x, g, w, spec))
             case Apply(x=x, w=number, op=op, batch=b, pre=p, post=q, conj=conj):
                 n = graph.nodes[x].size
-                send(x, Apply(n, g, number, op.transposed(), b, p, q, not conj))
+                back = put(Apply(n, g, number, op.transposed(), b, p, q, not conj))
+                send(x, back)
                 if number is not None:
-                    weight[number] = put(Correlate(0, x, g, number, op, b, p, q))
+                    read = (i, back) if op.implicit else (x, g)
+                    weight[number] = put(Correlate(0, *read, number, op, b, p, q))
             case Permute(x=x, index=index):
                 send(x, Permute(node.size, g, index.inverse()))
             case Scalar(x=x, alpha=alpha):

@@ -10,6 +10,7 @@ from structmat.primitives.differences import Differences
 from structmat.primitives.displacement import Displacement
 from structmat.primitives.powers import Powers
 from structmat.primitives.real_fourier import RealFourier
+from structmat.primitives.solve import Solve
 from structmat.primitives.sparse import Bsr, Csr
 from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine
 
@@ -26,4 +27,5 @@ __all__ = [
     "Primitive",
     "RealFourier",
     "Sine",
+    "Solve",
 ]

@@ -10,7 +10,8 @@ nothing but torch, math and the functions in ``helpers``: generated modules cont
 Static integers that are too many for source text (the columns of a sparse matrix) are ``tables``:
 int64 tensors on the device of x, which generated modules receive with the tables of index maps.
 ``correlate(x, g, *tables, *args)`` is the gradient of the values; where y is not linear in w
-(``nonlinear``), it needs them too: ``correlate(x, g, w, *tables, *args)``.
+(``nonlinear``), it needs them too: ``correlate(x, g, w, *tables, *args)``. The solution of a system
+(``implicit``) has its gradient in y and in the gradient of x: ``correlate(y, gx, *tables, *args)``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Primitive:
     correlate: ClassVar[Function | None] = None
     helpers: ClassVar[tuple[Helper, ...]] = ()
     nonlinear: ClassVar[bool] = False
+    implicit: ClassVar[bool] = False
     walsh: ClassVar[bool] = False
     """Whether the matrix is the Kronecker product of [[1, 1], [1, -1]] with itself."""
 
@@ -59,6 +61,11 @@ class Primitive:
     def values(self) -> tuple[int, ...] | None:
         """Trailing shape of the values; None for a constant matrix."""
         return None
+
+    @property
+    def name(self) -> str:
+        """What runs, for people."""
+        return type(self).__name__
 
     def args(self) -> tuple[Any, ...]:
         """Static arguments of ``function`` and ``correlate``, as literals."""
@@ -91,7 +98,8 @@ class Primitive:
         """The gradient of the values: x (b, p, ins, cols), g (b, p, outs, cols) -> (b, *values).
 
         Sums over p and the columns; multiplies by the conjugate of x, as torch does. The values
-        w (b, *values) are read where the primitive is not linear in them.
+        w (b, *values) are read where the primitive is not linear in them. An ``implicit`` primitive
+        takes y in the place of x, and the gradient of x in the place of g.
         """
         correlate = type(self).correlate
         assert correlate is not None
