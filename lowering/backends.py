@@ -146,4 +146,4 @@ def _library_calls(graph: Graph, inside: frozenset[int] = frozenset()) -> str:
     """The primitives of a chain that have no kernel, by name."""
     nodes = choose_layouts(merge_index_maps(graph)).nodes if inside else graph.nodes
     kept = (n.op for v, n in enumerate(nodes) if isinstance(n, Apply) and v not in inside)
-    return ", ".join(sorted({type(op).__name__ for op in kept}))
+    return ", ".join(sorted({op.name for op in kept}))

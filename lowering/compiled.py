@@ -24,7 +24,7 @@ from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program, describe_device
-from structmat.lowering.record import to_chain
+from structmat.lowering.record import record, to_chain
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator, as_tensor
@@ -74,6 +74,7 @@ class Compiled:
         simplified: what the rules made of it.
         steps: the rules that fired.
         graph: the recorded chain.
+        notes: how each part acts that has no words of its own, such as an inverse.
         given: the plan that was given.
     """
 
@@ -87,8 +88,9 @@ class Compiled:
         self.steps: list[Step]
         with torch.no_grad():
             self.simplified, self.steps = simplify(operator, trace=True)
-            self.graph: Graph
-            self.graph, values = to_chain(self.simplified)
+            recorded = record(self.simplified)
+        self.graph: Graph = recorded.graph
+        self.notes = recorded.notes
         check_chain(self.graph)
         self.given = plan
         if plan is not None:
@@ -96,7 +98,7 @@ class Compiled:
                 raise TypeError(f"compile: plan is a {type(plan).__name__}, not a Plan")
             check_given(plan, self.graph, describe_device(operator.device))
         self._tensors = list(operator.parameters())
-        self._prepare = self._trace(values)
+        self._prepare = self._trace(recorded.values)
         self._programs: dict[tuple[torch.dtype, torch.device, bool], tuple[Program, str]] = {}
         self._cached: dict[torch.dtype, tuple[Any, list[Tensor]]] = {}
         self._last: tuple[torch.dtype, torch.device, bool] | None = None
@@ -334,6 +336,7 @@ class Compiled:
             lines.append(
                 f"            {s.params} params, {s.flops / 1e6:.3f} Mflop at batch {batch}"
             )
+        lines.extend(f"{'how':<12}{note}" for note in self.notes)
         sections = (
             ("chain", str(merge_index_maps(self.graph))),
             ("plan", program.forward.lowered.plan.describe(size, batch)),

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from structmat.builder import Acting
+from structmat.builder import Acting, Lift
 from structmat.index import IndexMap
+from structmat.lowering.calls import called
 from structmat.lowering.ir import (
     Add,
     Apply,
@@ -33,7 +34,7 @@ from structmat.lowering.ir import (
 from structmat.operator import LinearOperator
 from structmat.primitives.base import Primitive
 
-__all__ = ["to_chain"]
+__all__ = ["Recorded", "record", "to_chain"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Recorder:
         self.batch = math.prod(batch_shape)
         self.nodes: list[Node] = []
         self.tensors: list[Tensor] = []
+        self.notes: dict[str, None] = {}
 
     def put(self, node: Node, size: int) -> _Value:
         """Append a node whose vector has ``size`` entries for each operator of the batch."""
@@ -159,24 +161,48 @@ class Recorder:
         return self.put(Apply(size * self.batch, x.id, number, op, batch, pre, post), size)
 
     def call(self, x: _Value, op: Acting, pre: int = 1, post: int = 1) -> _Value:
-        """See :class:`structmat.builder.Builder`; a function of Python has no chain."""
-        raise NotImplementedError(
-            f"{op._label() if isinstance(op, LinearOperator) else type(op).__name__} acts by a "
-            "function of its own and has no chain to compile: apply the operator as it is, or "
-            "write its _lower in the words of structmat.builder. For an inverse without a closed "
-            "form, call sm.solve(A, b), or store it: sm.Dense(torch.linalg.inv(A.to_dense()))"
-        )
+        """See :class:`structmat.builder.Builder`; in the words it offers, or as one node."""
+        if not isinstance(op, LinearOperator):
+            raise NotImplementedError(
+                f"{type(op).__name__} acts by a function of its own and is no operator, which "
+                "alone can be called by generated code: make it a subclass of sm.LinearOperator"
+            )
+        words = op._words()
+        self.notes[f"{op._label()}: {words.how}"] = None
+        if words.lower is not None:
+            made: _Value = words.lower(Lift(self, pre, post), x)
+            return made
+        primitive, values = called(op)
+        return self.apply(x, primitive, values, pre, post)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An operator's chain.
+
+    Attributes:
+        graph: the chain.
+        values: the tensors it reads, contiguous, made from those of the operator by differentiable
+            operations.
+        notes: how each part acts that has no words of its own.
+    """
+
+    graph: Graph
+    values: list[Tensor]
+    notes: tuple[str, ...]
 
 
 def to_chain(op: LinearOperator) -> tuple[Graph, list[Tensor]]:
+    """The graph and the values of :func:`record`."""
+    made = record(op)
+    return made.graph, made.values
+
+
+def record(op: LinearOperator) -> Recorded:
     """Record an operator as a chain.
 
     Args:
         op: any operator; a batch becomes the direct sum of its members.
-
-    Returns:
-        The graph, and the values tensors it reads, contiguous, made from op's tensors by
-        differentiable operations.
     """
     batch = op.batch_shape
     recorder = Recorder(batch)
@@ -184,4 +210,5 @@ def to_chain(op: LinearOperator) -> tuple[Graph, list[Tensor]]:
     x = recorder.put(Input(n * recorder.batch), n)
     y = op._lower(recorder, x)
     graph = Graph(tuple(recorder.nodes), (y.id,), tuple(tuple(t.shape) for t in recorder.tensors))
-    return graph, [t.resolve_conj() if t.is_conj() else t for t in recorder.tensors]
+    values = [t.resolve_conj() if t.is_conj() else t for t in recorder.tensors]
+    return Recorded(graph, values, tuple(recorder.notes))

@@ -15,7 +15,8 @@ slice       y = x[start:stop]
 concat      y = (x_1, x_2, ...)
 zeros       y = 0
 apply       y = T(w) x for a :class:`structmat.primitives.Primitive` (FFT, ...)
-call        y = A x by a function of A itself (:class:`Acting`); it runs, but does not compile
+call        y = A x by a function of A itself (:class:`Acting`); it compiles to the words that it
+            offers (:class:`Words`), or to a call of that function
 ==========  =========================================================================
 
 ``contract`` is the Kronecker-sparse factor with pattern (a, b, c, d) of Le, Zheng, Riccietti,
@@ -24,7 +25,8 @@ Gribonval: support I_a (x) 1_{b x c} (x) I_d.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -34,9 +36,32 @@ from structmat.index import IndexMap
 from structmat.primitives.base import Primitive
 from structmat.tables import index_tensor
 
-__all__ = ["Acting", "Builder", "Counting", "Eager", "Lift", "counts", "index_tensor"]
+__all__ = [
+    "Acting",
+    "Builder",
+    "Counting",
+    "Eager",
+    "Lift",
+    "Words",
+    "counts",
+    "index_tensor",
+]
 
 Number = int | float | complex
+
+
+@dataclass(frozen=True)
+class Words:
+    """How what acts by a function of its own compiles.
+
+    Attributes:
+        how: what happens, and what becomes dense, for ``explain()``.
+        lower: the action in the words of a builder, whose tensors are made once for all vectors, as
+            the factors of a matrix are; None where there are no words, and the function is called.
+    """
+
+    how: str
+    lower: Callable[[Builder, Any], Any] | None = None
 
 
 class Acting(Protocol):
@@ -51,6 +76,9 @@ class Acting(Protocol):
 
     def _effort(self) -> tuple[int, int]:
         """(products, sums) for one row."""
+
+    def _words(self) -> Words:
+        """How it compiles."""
 
 
 class Builder(Protocol):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from structmat.builder import Builder, Counting, Eager
+from structmat.builder import Builder, Counting, Eager, Words
 from structmat.cost import Cost
 from structmat.sizes import has_symbols, symbols_of, tidy
 from structmat.static import from_json, to_json
@@ -60,7 +60,7 @@ class LinearOperator(Views):
     and compose them with ``@``, ``+``, ``-``, ``*``, ``**``, ``.T``, :func:`structmat.kron`,
     :func:`structmat.direct_sum`. A subclass declares ``event_dims`` and writes ``_shape``,
     ``_dense``, and how it acts: ``_apply`` and ``_adjoint``, or ``_lower`` and ``_transpose`` in
-    words that compile; the page "Your own structure" of the documentation shows both.
+    words that compile to kernels; the page "Your own structure" of the documentation shows both.
 
     Example:
         >>> import torch, structmat as sm
@@ -197,6 +197,10 @@ class LinearOperator(Views):
         """(products, sums) of ``_apply`` for one row; by default those of a dense matrix."""
         m, n = self.shape
         return m * n, m * max(n - 1, 0)
+
+    def _words(self) -> Words:
+        """How a class that acts by ``_apply`` compiles; by default to a call of that function."""
+        return Words("its own function")
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The matrix, written without using ``_lower``; shape batch_shape + (m, n)."""

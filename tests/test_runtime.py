@@ -425,6 +425,7 @@ class Passing(TorchDispatchMode):
         sm.Diagonal(entries(1, torch.complex128)(4) * (2 - 1j)),
         sm.Dense(entries(2, torch.complex128)(4, 4) * (1 + 2j)),
         sm.Circulant(entries(3, torch.complex128)(4) * (1 - 3j)),
+        sm.inv(sm.Vandermonde(torch.arange(4) + 1j)),
     ],
     ids=lambda op: op._label(),
 )
