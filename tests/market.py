@@ -47,7 +47,7 @@ def _shared(r: Make) -> sm.LinearOperator:
 
 def _companion(r: Make) -> sm.LinearOperator:
     c = r(7)
-    c[0] = 1
+    c[0] = c[6] = 1
     return sm.Companion(c)
 
 
@@ -127,7 +127,16 @@ def _steps(r: Make, *numbers: float) -> torch.Tensor:
 
 def _regular(r: Make, n: int) -> sm.LinearOperator:
     """n x n, diagonally dominant."""
-    return sm.Dense(r(n, n) + 2 * n * torch.eye(n, dtype=r().dtype, device=r().device))
+    return sm.Dense(_heavy(r, 1, n)[0])
+
+
+def _heavy(r: Make, batch: int, n: int) -> torch.Tensor:
+    return r(batch, n, n) + 2 * n * torch.eye(n, dtype=r().dtype, device=r().device)
+
+
+def _first(r: Make, n: int) -> torch.Tensor:
+    """A first column that outweighs what is off the diagonal."""
+    return torch.cat([_steps(r, 2 * n), r(n - 1)])
 
 
 ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
@@ -145,6 +154,13 @@ ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "state_space_dense": lambda r: sm.StateSpace(r(2, 2) / 2, r(2), r(2), r(), 6),
     "inverse": lambda r: sm.inv(_regular(r, 5)) @ sm.Diagonal(r(5)),
     "inverse_lifted": lambda r: sm.kron(sm.inv(_regular(r, 3)), sm.Dense(r(2, 4))),
+    "inverse_batched": lambda r: sm.inv(sm.Dense(_heavy(r, 2, 4))) @ sm.Dense(r(4, 3)),
+    "inverse_toeplitz": lambda r: sm.inv(sm.Toeplitz(_first(r, 6), _first(r, 6))),
+    "inverse_companion": lambda r: sm.kron(sm.Identity(2), sm.inv(_companion(r))).T,
+    "inverse_block": lambda r: sm.inv(
+        sm.block([[_regular(r, 3), r(3, 2)], [0, sm.Diagonal(_steps(r, 2, 4))]])
+    ),
+    "inverse_vandermonde": lambda r: sm.inv(sm.Vandermonde(_steps(r, -1, 0, 2, 3))),
     "toeplitz": lambda r: sm.Toeplitz(r(5), r(7)),
     "toeplitz_hermitian": lambda r: sm.Toeplitz(r(6)),
     "hankel": lambda r: sm.Hankel(r(4), r(6)),

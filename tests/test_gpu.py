@@ -46,9 +46,6 @@ def test_integers_are_exact(name: str, dtype: torch.dtype) -> None:
     assert check_integers(MARKET[name](entries(0, dtype, "cuda")), dtype, "cuda", 5)
 
 
-COMPILED = [name for name in ROUNDED if not name.startswith("inverse")]
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
 @pytest.mark.parametrize("name", MARKET | ROUNDED)
 def test_kit(name: str, dtype: torch.dtype) -> None:
@@ -56,7 +53,7 @@ def test_kit(name: str, dtype: torch.dtype) -> None:
     check_operator((MARKET | ROUNDED)[name](entries(3, dtype, "cuda")))
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", ROUNDED)
 def test_library_calls(name: str) -> None:
     """What compiles to calls of libraries; the plan chooses the backend."""
     check_operator(ROUNDED[name](entries(3, torch.float64, "cuda")), backends=("auto",))

@@ -30,6 +30,7 @@ from structmat.linalg import (  # isort: skip
     state_spaces as state_spaces,
     factorised as factorised,
     inverse_properties as inverse_properties,
+    inverse_forms as inverse_forms,
     partitioned as partitioned,
     spectral as spectral,
     toeplitz as toeplitz,

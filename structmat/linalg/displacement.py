@@ -182,4 +182,5 @@ def _(op: Vandermonde) -> Plan | None:
     def run(b: Tensor) -> Tensor:
         return implicitly(cast(op, b), b, divided_differences)
 
-    return Plan("bjorck-pereyra", run, (n * n, n * n), fallback=dense_fallback(op))
+    last = dense_fallback(op)
+    return Plan("bjorck-pereyra", run, (n * n, n * n), accurate=True, fallback=last)

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
 
@@ -32,13 +32,22 @@ Solver = Callable[[LinearOperator, Tensor], Tensor]
 
 
 def plain(*values: Tensor | LinearOperator) -> bool:
-    """Whether numbers may be looked at: not inside torch's transforms, nor while it traces."""
-    if is_in_torch_dispatch_mode() or torch.compiler.is_compiling():
+    """Whether numbers may be looked at: not inside torch's transforms, nor while it traces.
+
+    An operator of ``torch.library`` that runs while torch traces has numbers: no mode is left.
+    """
+    if torch._C._len_torch_dispatch_stack() or torch.compiler.is_compiling():
         return False
     tensors = [
         t for v in values for t in (v._all_tensors() if isinstance(v, LinearOperator) else [v])
     ]
-    return not any(torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_meta for t in tensors)
+    return not any(map(_hidden, tensors))
+
+
+def _hidden(t: Tensor) -> bool:
+    """Whether a tensor has no numbers to look at."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(t)
+    return wrapped or t.is_meta or isinstance(t, FakeTensor)
 
 
 def need_finite(function: str, op: LinearOperator) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from structmat.builder import Words
 from structmat.compose import DirectSum, Kronecker, Product, Scaled, Sum, Transpose
 from structmat.leaves.diagonal import Identity
 from structmat.leaves.fourier import DFT
@@ -58,7 +59,8 @@ class Inverse(LinearOperator):
         ValueError: op is not square.
 
     Cost: that of the method for the structure of A, per vector; a factorisation is shared by the
-    vectors of one call and is not counted.
+    vectors of one call and is not counted. ``sm.compile`` keeps it between calls, until the numbers
+    of A change (:mod:`structmat.linalg.forms`).
 
     Example:
         >>> import torch, structmat as sm
@@ -87,6 +89,11 @@ class Inverse(LinearOperator):
 
     def _effort(self) -> tuple[int, int]:
         return self.plan().each
+
+    def _words(self) -> Words:
+        from structmat.linalg.forms import words
+
+        return words(self.children[0])
 
     def _dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         out: Tensor = torch.linalg.inv(self.children[0]._dense(wide(dtype), device))

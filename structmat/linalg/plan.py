@@ -58,6 +58,7 @@ class Plan:
         fallback: what to do where ``run`` raises :class:`SingularError` although A is regular.
         time: columns to about how many seconds, where methods compete whose operations are not of
             one speed.
+        accurate: whether it is more exact than factors of the dense matrix.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Plan:
     refine: bool = False
     fallback: Plan | None = None
     time: Callable[[int], float] | None = None
+    accurate: bool = False
 
     def robust(self, b: Tensor) -> Tensor:
         """``run``, or what stands in for it where its numbers do not allow it."""
