@@ -36,7 +36,7 @@ def plain(*values: Tensor | LinearOperator) -> bool:
 
     An operator of ``torch.library`` that runs while torch traces has numbers: no mode is left.
     """
-    if torch._C._len_torch_dispatch_stack() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
     tensors = [
         t for v in values for t in (v._all_tensors() if isinstance(v, LinearOperator) else [v])
