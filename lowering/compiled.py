@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from structmat.linalg.implicit import plain
+from structmat.linalg.result import SingularError
 from structmat.lowering import ops as _ops  # noqa: F401  (registers structmat::apply)
 from structmat.lowering.backends import BACKENDS, choose_backend
 from structmat.lowering.given import check_given
-from structmat.lowering.ir import Graph
+from structmat.lowering.ir import Apply, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program, describe_device
-from structmat.lowering.record import record, to_chain
+from structmat.lowering.record import Recorded, record, to_chain
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator, as_tensor
@@ -45,6 +48,24 @@ def _forward_mode(tensors: Iterable[Tensor]) -> bool:
         or forward_ad.unpack_dual(t).tangent is not None
         for t in tensors
     )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A recorded chain, and its values as a function of the operator's tensors."""
+
+    graph: Graph
+    notes: tuple[str, ...]
+    prepare: Callable[..., Sequence[Tensor]]
+
+    def check(self, values: Sequence[Tensor]) -> None:
+        """Raise where the factors of a matrix are those of a singular one."""
+        for node in self.graph.nodes:
+            if not isinstance(node, Apply) or node.w is None or not plain(values[node.w]):
+                continue
+            found = node.op.singular(values[node.w].detach())
+            if found is not None and bool(found.any()):
+                raise SingularError(f"f(x): a matrix of {node.op.ins} rows is singular")
 
 
 class Compiled:
@@ -73,8 +94,6 @@ class Compiled:
         operator: A.
         simplified: what the rules made of it.
         steps: the rules that fired.
-        graph: the recorded chain.
-        notes: how each part acts that has no words of its own, such as an inverse.
         given: the plan that was given.
     """
 
@@ -89,16 +108,14 @@ class Compiled:
         with torch.no_grad():
             self.simplified, self.steps = simplify(operator, trace=True)
             recorded = record(self.simplified)
-        self.graph: Graph = recorded.graph
-        self.notes = recorded.notes
-        check_chain(self.graph)
+        self._tensors = list(operator.parameters())
+        self._own = self._recorded(recorded, None)
+        self._chains: dict[torch.dtype, _Chain] = {operator.dtype: self._own}
         self.given = plan
         if plan is not None:
             if not isinstance(plan, Plan):
                 raise TypeError(f"compile: plan is a {type(plan).__name__}, not a Plan")
             check_given(plan, self.graph, describe_device(operator.device))
-        self._tensors = list(operator.parameters())
-        self._prepare = self._trace(recorded.values)
         self._programs: dict[tuple[torch.dtype, torch.device, bool], tuple[Program, str]] = {}
         self._cached: dict[torch.dtype, tuple[Any, list[Tensor]]] = {}
         self._last: tuple[torch.dtype, torch.device, bool] | None = None
@@ -109,8 +126,46 @@ class Compiled:
 
     # values ------------------------------------------------------------------------------------
 
-    def _trace(self, values: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
-        """The chain's values as a function of the operator's tensors."""
+    @property
+    def graph(self) -> Graph:
+        """The recorded chain."""
+        return self._own.graph
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How each part acts that has no words of its own, such as an inverse."""
+        return self._own.notes
+
+    def _recorded(self, recorded: Recorded, precision: torch.dtype | None) -> _Chain:
+        check_chain(recorded.graph)
+        prepare = self._trace(recorded.values, precision)
+        return _Chain(recorded.graph, recorded.notes, prepare)
+
+    def _chain(self, dtype: torch.dtype) -> _Chain:
+        """The chain for vectors of a dtype.
+
+        What is made of an operator's numbers, such as factors, has the precision in which it is
+        made: for vectors of more digits the operator is recorded again with that many, as it would
+        solve for them.
+        """
+        have = self._chains.get(dtype)
+        if have is None:
+            own = self.operator.dtype
+            real = dtype if own.is_complex else dtype.to_real()
+            precision = torch.promote_types(own, real)
+            if precision == own or not self._own.notes:
+                have = self._own
+            else:
+                with torch.inference_mode(False), torch.no_grad():
+                    recorded = record(simplify(self.operator.to(precision)))
+                have = self._recorded(recorded, precision)
+            self._chains[dtype] = have
+        return have
+
+    def _trace(
+        self, values: Sequence[Tensor], precision: torch.dtype | None
+    ) -> Callable[..., Sequence[Tensor]]:
+        """The chain's values as a function of the operator's tensors, cast to ``precision``."""
         tensors = self._tensors
         number = {id(t): i for i, t in enumerate(tensors)}
         if all(id(v) in number for v in values):
@@ -120,6 +175,8 @@ class Compiled:
 
         def chain_values(*ts: Tensor) -> list[Tensor]:
             swapped = self.operator._map(lambda t: ts[number[id(t)]], None)
+            if precision is not None:
+                swapped = swapped.to(precision)
             return to_chain(simplify(swapped))[1]
 
         if _mapped(tensors):  # inside torch.vmap: a trace would keep this call's numbers
@@ -128,16 +185,20 @@ class Compiled:
             return make_fx(chain_values)(*(t.detach() for t in tensors))
 
     def _values(self, dtype: torch.dtype) -> list[Tensor]:
-        tensors = self._tensors
+        tensors, chain = self._tensors, self._chain(dtype)
         learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         if torch.compiler.is_compiling() or learning or _mapped(tensors):
-            return [v.to(dtype).contiguous() for v in self._prepare(*tensors)]
+            made = [v.to(dtype).contiguous() for v in chain.prepare(*tensors)]
+            if chain.notes and not torch.compiler.is_compiling():
+                chain.check(made)
+            return made
         stamp = tuple((t._version, t.data_ptr()) for t in tensors if not t.is_inference())
         have = self._cached.get(dtype)
         if have is None or have[0] != stamp or len(stamp) != len(tensors):
             # kept for calls that record gradients, too: not tensors of inference mode
             with torch.inference_mode(False), torch.no_grad():
-                made = [v.to(dtype).contiguous() for v in self._prepare(*tensors)]
+                made = [v.to(dtype).contiguous() for v in chain.prepare(*tensors)]
+                chain.check(made)
             have = stamp, made
             self._cached[dtype] = have
         return have[1]
@@ -167,10 +228,11 @@ class Compiled:
                     f"{self!r} has no program for {dtype} on {device} yet: "
                     "call it once on such an x before torch.compile traces it"
                 )
-            backend, reason = choose_backend(self.backend, device, dtype, self.graph)
+            graph = self._chain(dtype).graph
+            backend, reason = choose_backend(self.backend, device, dtype, graph)
             title = title_of(self.operator, dtype)
             plan = self._plan_for(dtype, backend, reason)
-            have = Program(self.graph, backend, dtype, device, title, columns, plan), reason
+            have = Program(graph, backend, dtype, device, title, columns, plan), reason
             self._programs[dtype, device, columns] = have
         return have[0]
 
@@ -260,7 +322,10 @@ class Compiled:
         if have is not None:
             return have[0]
         unmade = torch.compiler.is_compiling()  # rows always have a program
-        if unmade or choose_backend(self.backend, device, dtype, self.graph)[0] != "torch":
+        if unmade:
+            return None
+        graph = self._chain(dtype).graph
+        if choose_backend(self.backend, device, dtype, graph)[0] != "torch":
             return None
         return self.program(dtype, device, columns=True)
 
@@ -290,7 +355,8 @@ class Compiled:
     def stages(self) -> dict[str, str]:
         """Text of the expression after each pass, by the pass's name."""
         program = self._current()
-        return stage_texts(self.simplified, self.graph, program.forward.lowered, program.dtype)
+        graph = self._chain(self._used()[0]).graph
+        return stage_texts(self.simplified, graph, program.forward.lowered, program.dtype)
 
     def passes(self) -> list[tuple[str, str, str]]:
         """(name, text before, text after) of each pass, in order; see :attr:`stages`.
@@ -323,6 +389,7 @@ class Compiled:
         program = self._current()
         reason = self._programs[self._used()][1]
         dtype = self._used()[0]
+        chain = self._chain(dtype)
         c = self.operator.cost(batch)
         s = self.simplified.cost(batch)
         size = torch.empty(0, dtype=dtype).element_size()
@@ -336,9 +403,9 @@ class Compiled:
             lines.append(
                 f"            {s.params} params, {s.flops / 1e6:.3f} Mflop at batch {batch}"
             )
-        lines.extend(f"{'how':<12}{note}" for note in self.notes)
+        lines.extend(f"{'how':<12}{note}" for note in chain.notes)
         sections = (
-            ("chain", str(merge_index_maps(self.graph))),
+            ("chain", str(merge_index_maps(chain.graph))),
             ("plan", program.forward.lowered.plan.describe(size, batch)),
         )
         for name, text in sections:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from market import MARKET, ROUNDED, entries
 from oracle import chains, dense_of
 from systems import SYSTEMS, away, close, eye, grid, heavy, maker, regular, thin
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 import structmat as sm
 from structmat.builder import Eager, Lift
@@ -326,11 +328,23 @@ def test_explanations_and_backends() -> None:
 
 
 def test_a_singular_matrix_is_told_as_without_compiling() -> None:
-    op = sm.inv(sm.LowRank(torch.ones(4, 1), torch.ones(1, 4)))
-    f = sm.compile(op)
-    for call in (op, f):
-        with pytest.raises(sm.linalg.SingularError, match="its rank is at most 1 of 4"):
-            call(torch.ones(4))
+    """Where the structure shows it, and where elimination meets it; not while compiling."""
+    ones = sm.Dense(torch.ones(3, 3).requires_grad_())
+    for op, n in (
+        (sm.inv(sm.LowRank(torch.ones(4, 1), torch.ones(1, 4))), 4),
+        (sm.inv(ones), 3),
+        (sm.kron(sm.inv(sm.Dense(torch.stack([torch.eye(2), torch.ones(2, 2)]))), ones), 6),
+    ):
+        f = sm.compile(op)
+        for call in (op, f):
+            with pytest.raises(LinAlgError, match=r"singular|rank is at most 1 of 4"):
+                call(torch.ones(n))
+        with torch.no_grad(), pytest.raises(LinAlgError):
+            f(torch.ones(n))
+    f = sm.compile(sm.inv(ones))
+    with torch.no_grad():
+        ones.weight.copy_(torch.eye(3))
+    assert torch.equal(f(torch.ones(3)), torch.ones(3))
 
 
 # what torch may do with it -----------------------------------------------------------------------
@@ -374,13 +388,13 @@ def test_factors_are_kept(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
     f = sm.compile(op)
     x = maker("real64", 1)(3, op.shape[1])
     want = f(x)
-    prepared, prepare = [], f._prepare
+    prepared, chain = [], f._chain(W)
 
     def counted(*tensors: Tensor) -> Any:
         prepared.append(1)
-        return prepare(*tensors)
+        return chain.prepare(*tensors)
 
-    monkeypatch.setattr(f, "_prepare", counted)
+    monkeypatch.setitem(f._chains, W, replace(chain, prepare=counted))
     assert torch.equal(f(x), want)
     assert torch.equal(f(2 * x), 2 * want)
     assert not prepared
@@ -476,6 +490,40 @@ def test_promotion() -> None:
         y = f(x)
         assert y.dtype == op(x).dtype
         torch.testing.assert_close(y, op(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("dtype", [W, torch.complex128], ids=str)
+def test_factors_have_the_digits_of_the_vectors(which: int, dtype: torch.dtype) -> None:
+    """Numbers of 32 bits, vectors of 64: the solution is one of 64, as without compiling."""
+    op, _ = three()[which]
+    op = op.to(torch.float32)
+    f = sm.compile(op)
+    for grad in (False, True):
+        for t in op.parameters():
+            t.requires_grad_(grad)
+        x = maker("complex128", 1)(3, op.shape[1])
+        x = x if dtype.is_complex else x.real
+        want = torch.linalg.solve(op.children[0].to(dtype).to_dense(), x.mT)
+        torch.testing.assert_close(f(x).mT, want, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(f @ x.mT, want, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(f(x.to(torch.complex64).real), op(x.to(torch.complex64).real))
+    found = [
+        torch.autograd.grad(call(x).abs().square().sum(), list(op.parameters())) for call in (f, op)
+    ]
+    for got, ref in zip(*found, strict=True):
+        torch.testing.assert_close(got, ref)
+
+
+def test_what_has_no_numbers_takes_the_digits_of_the_vectors() -> None:
+    op = sm.inv(sm.Hadamard(4) + 3 * sm.Toeplitz(torch.ones(4)).T @ sm.Identity(4))
+    bare = sm.inv(sm.DCT(6) + sm.reversal(6))
+    for one in (op, bare):
+        f = sm.compile(one)
+        x = maker("real64", 1)(3, one.shape[1])
+        want = torch.linalg.solve(one.children[0].to(W).to_dense(), x.mT).mT
+        torch.testing.assert_close(f(x), want, rtol=1e-12, atol=1e-12)
+        assert f(x.float()).dtype == torch.float32
 
 
 # caches ------------------------------------------------------------------------------------------

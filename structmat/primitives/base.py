@@ -87,6 +87,10 @@ class Primitive:
         """(products, sums) for one vector, in numbers of the operator's kind."""
         raise NotImplementedError
 
+    def singular(self, w: Tensor) -> Tensor | None:
+        """Whether the values (b * prod(values)) are of a map that does not exist; None: it does."""
+        return None
+
     # what follows ------------------------------------------------------------------------------
 
     def __call__(self, x: Tensor, w: Tensor | None = None) -> Tensor:

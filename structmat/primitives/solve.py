@@ -165,6 +165,13 @@ class Solve(Primitive):
         """The other direction."""
         return replace(self, turned=not self.turned)
 
+    def singular(self, w: Tensor) -> Tensor | None:
+        """Whether elimination met a column of zeros; a triangular matrix gives inf, as in torch."""
+        if self.how != "lu":
+            return None
+        factors = w.reshape(-1, *self.values)[:, self.n : 2 * self.n]
+        return factors.diagonal(dim1=-2, dim2=-1) == 0
+
     def operations(self, complex_: bool) -> tuple[int, int]:
         """Two substitutions, or one."""
         n = self.n
