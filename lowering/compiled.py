@@ -27,7 +27,7 @@ from structmat.lowering.ir import Apply, Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program, describe_device
-from structmat.lowering.record import Recorded, record, to_chain
+from structmat.lowering.record import Recorded, precision_for, record, to_chain
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator, as_tensor
@@ -144,18 +144,12 @@ class Compiled:
     def _chain(self, dtype: torch.dtype) -> _Chain:
         """The chain for vectors of a dtype.
 
-        What is made of an operator's numbers, such as factors, has the precision in which it is
-        made: for vectors of more digits the operator is recorded again with that many, as it would
-        solve for them.
+        One whose tensors are made in its precision, see :func:`precision_for`.
         """
         have = self._chains.get(dtype)
         if have is None:
-            own = self.operator.dtype
-            real = dtype if own.is_complex else dtype.to_real()
-            precision = torch.promote_types(own, real)
-            if precision == own or not self._own.notes:
-                have = self._own
-            else:
+            have, precision = self._own, precision_for(self.operator, dtype)
+            if have.notes and precision != self.operator.dtype:
                 with torch.inference_mode(False), torch.no_grad():
                     recorded = record(simplify(self.operator.to(precision)))
                 have = self._recorded(recorded, precision)

@@ -16,7 +16,7 @@ from structmat.lowering.ir import Graph
 from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.pipeline import Lowered, lower
 from structmat.lowering.plan import H100, Device
-from structmat.lowering.record import to_chain
+from structmat.lowering.record import precision_for, record
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator
@@ -58,6 +58,7 @@ class Offline:
         simplified: what the rules made of it.
         steps: the rules that fired.
         graph: the recorded chain.
+        notes: how each part acts that has no words of its own, such as an inverse.
         backend: that serves it.
         reason: why that one.
         dtype: torch's name of the dtype of rows and values.
@@ -71,6 +72,7 @@ class Offline:
     simplified: LinearOperator
     steps: list[Step]
     graph: Graph
+    notes: tuple[str, ...]
     backend: str
     reason: str
     dtype: str
@@ -105,7 +107,7 @@ def lower_offline(
 
     Raises:
         RuntimeError: an explicit backend that cannot serve the chain in this dtype.
-        NotImplementedError: a part of the expression has no chain, such as an inverse.
+        NotImplementedError: a class of the expression cannot be found by its name.
         TypeError: sizes are symbols.
 
     Example:
@@ -118,10 +120,15 @@ def lower_offline(
     operator._require_numbers()
     with torch.no_grad():
         simplified, steps = simplify(operator, trace=True)
-        graph, _ = to_chain(simplified)
+        recorded = record(simplified)
+        strong = operator.strong_dtype
+        common = dtype if strong is None else torch.promote_types(dtype, strong)
+        precision = precision_for(operator, common)
+        if recorded.notes and precision != operator.dtype:
+            simplified, steps = simplify(operator.to(precision), trace=True)
+            recorded = record(simplified)
+    graph = recorded.graph
     check_chain(graph)
-    strong = operator.strong_dtype
-    common = dtype if strong is None else torch.promote_types(dtype, strong)
     device = torch.device("cuda")
     chosen, reason = choose_backend(backend, device, common, graph, offline=architecture.device)
     name = str(common).removeprefix("torch.")
@@ -132,7 +139,9 @@ def lower_offline(
         return lower(chain, chosen, name, architecture.device, line)
 
     forward = source(merged, title)
-    made = Offline(operator, simplified, steps, graph, chosen, reason, name, forward, None)
+    made = Offline(
+        operator, simplified, steps, graph, recorded.notes, chosen, reason, name, forward, None
+    )
     try:
         gradient = source(merge_index_maps(adjoint(merged)), f"gradient of {title}")
     except RuntimeError as error:  # as the backward pass would raise

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from structmat.builder import Acting, Lift
@@ -34,7 +35,7 @@ from structmat.lowering.ir import (
 from structmat.operator import LinearOperator
 from structmat.primitives.base import Primitive
 
-__all__ = ["Recorded", "record", "to_chain"]
+__all__ = ["Recorded", "precision_for", "record", "to_chain"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,16 @@ class Recorded:
     graph: Graph
     values: list[Tensor]
     notes: tuple[str, ...]
+
+
+def precision_for(op: LinearOperator, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which an operator with notes is recorded for vectors of ``dtype``.
+
+    What is made of numbers, such as factors, has the digits with which it is made; vectors that
+    have more need it with as many, as the operator itself would solve for them.
+    """
+    own = op.dtype
+    return torch.promote_types(own, dtype if own.is_complex else dtype.to_real())
 
 
 def to_chain(op: LinearOperator) -> tuple[Graph, list[Tensor]]:

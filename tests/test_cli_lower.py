@@ -66,6 +66,20 @@ def test_some_stages(capsys: pytest.CaptureFixture[str]) -> None:
     assert "emit: " not in run(capsys, MONARCH)
 
 
+def test_inverses(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kept where there are digits enough, called where not; nothing is factored here."""
+    text = run(capsys, "inv(Dense(4096))", "--dtype", "float32")
+    assert "\nhow         Dense(4096x4096)^-1: lu factors, made when its numbers change\n" in text
+    assert "apply solve(4096, 'lu', False) w0 to v0[1 1 4096 1]" in text
+    assert "backend     torch, float32, for NVIDIA H100 sm_90 (132 SMs): Solve runs" in text
+    text = run(capsys, "inv(Dense(4096))")
+    assert "dense lu, at every call: factors in torch.bfloat16" in text
+    assert "apply call(Dense(4096x4096)^-1, " in text
+    narrow = sm.inv(sm.sized.Dense(64, dtype=torch.bfloat16, device="meta"))
+    made = offline.lower_offline(narrow, dtype=torch.float32)
+    assert made.notes == ("Dense(64x64)^-1: lu factors, made when its numbers change",)
+
+
 def test_options_reach_the_planner(capsys: pytest.CaptureFixture[str]) -> None:
     bytes_of = "4.325 MB, 134.218 Mflop at batch 1024"
     assert bytes_of in run(capsys, MONARCH)
@@ -229,7 +243,7 @@ def test_a_caret_at_the_column(
         (["Dense(4)", "--batch", "0"], "--batch 0"),
         (["Hankel(8)", "--backend", "triton"], "runs in library calls; use backend='torch'"),
         (["DFT(8) @ Dense(8)", "--backend", "triton"], "backend='triton'"),
-        (["inv(Dense(4096))"], "Dense(4096x4096)^-1 acts by a function of its own"),
+        (["inv(Dense(8))", "--backend", "triton"], "Dense(8x8)^-1 runs in library calls"),
         (["Hankel(8)", "--compile", "--show", "none"], "--compile: the modules have library calls"),
     ],
 )

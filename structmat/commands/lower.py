@@ -175,6 +175,7 @@ def _head(made: Offline, architecture: Architecture, batch: int) -> list[str]:
         f"expression  {made.operator._label()}",
         f"            {m} x {n}, {cost.params:,} parameters, {cost.flops / 1e6:,.3f} Mflop and "
         f"{cost.bytes / 1e6:,.3f} MB at batch {batch}",
+        *(f"how         {note}" for note in made.notes),
         f"backend     {made.backend}, {made.dtype}, for {architecture.device.name} "
         f"({architecture.device.sms} SMs): {made.reason}",
     ]
