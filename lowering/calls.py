@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -44,8 +46,11 @@ class _Skeleton:
 _KNOWN: dict[str, _Skeleton] = {}
 """What was built from a structure; a structure names its tables by their digests."""
 
+_CLASSES: dict[str, list[tuple[type[LinearOperator], ...]]] = {}
+"""The classes behind the names of a structure, the first and those defined again later."""
 
-def _skeleton(text: str, tables: list[Tensor]) -> _Skeleton:
+
+def _skeleton(text: str, tables: Sequence[Tensor | NDArray[np.int64]]) -> _Skeleton:
     if text not in _KNOWN:
         spec = _with_tables(json.loads(text), tables)
         op = from_spec(spec, dict(_empty(spec, "")))
@@ -55,7 +60,7 @@ def _skeleton(text: str, tables: list[Tensor]) -> _Skeleton:
     return _KNOWN[text]
 
 
-def _with_tables(data: Any, tables: list[Tensor]) -> Any:
+def _with_tables(data: Any, tables: Sequence[Tensor | NDArray[np.int64]]) -> Any:
     """Lists in the place of the names of tables."""
     if isinstance(data, dict):
         if "table" in data:
@@ -227,12 +232,22 @@ def called(op: LinearOperator) -> tuple[Call, Tensor | None]:
             )
     lists: list[Table] = []
     spec = _without_tables(_one(op, op.spec()), lists)
-    text = json.dumps(spec, separators=(",", ":"))
-    _KNOWN.pop(text, None)  # a class that was defined again is not the one of before
+    text = _named(spec, tuple(type(part) for part in _parts(op)))
     flat = _flat(op)
     numbers = 0 if flat is None else flat.shape[-1]
     call = Call(text, op.shape, numbers, op._label(), op._effort(), tuple(lists))
+    _skeleton(text, [t.array() for t in lists])
     return call, flat if numbers else None
+
+
+def _named(spec: dict[str, Any], classes: tuple[type[LinearOperator], ...]) -> str:
+    """The structure as JSON; what was compiled before a class was defined again keeps its own."""
+    text = json.dumps(spec, separators=(",", ":"))
+    known = _CLASSES.setdefault(text, [])
+    if classes not in known:
+        known.append(classes)
+    version = known.index(classes)
+    return json.dumps({**spec, "version": version}, separators=(",", ":")) if version else text
 
 
 def _parts(op: LinearOperator) -> Iterator[LinearOperator]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import structmat as sm
+from structmat.linalg.opaque import opaque
 from structmat.operator import REGISTRY
 from structmat.rules.table import MATCHES, TABLE
 from structmat.testing import check_operator
@@ -119,6 +122,35 @@ def test_classes_of_one_name_are_refused() -> None:
         other = first(3)
     with pytest.raises(NotImplementedError, match=r"finds the class .*Last by its name"):
         sm.compile(other)
+
+
+def test_a_class_defined_again_leaves_what_was_compiled() -> None:
+    """Also where its action is a node of a trace."""
+
+    def defined(by: float) -> sm.LinearOperator:
+        class Times(sm.LinearOperator):
+            def __init__(self) -> None:
+                self._init(static={"dtype": None})
+
+            def _shape(self) -> tuple[int, int]:
+                return 2, 2
+
+            def _apply(self, x: torch.Tensor) -> torch.Tensor:
+                return by * x
+
+        made: sm.LinearOperator = Times()
+        return made
+
+    x = torch.ones(1, 2)
+    ops, compiled, traced = [], [], []
+    for by in (2.0, 3.0):
+        ops.append(defined(by))
+        compiled.append(sm.compile(ops[-1]))
+        traced.append(make_fx(partial(opaque, ops[-1]))(x))
+    for functions in (ops, compiled, traced):
+        assert [f(x).tolist() for f in functions] == [[[2.0, 2.0]], [[3.0, 3.0]]]
+    assert sm.compile(ops[1])._current().key == compiled[1]._current().key
+    REGISTRY.pop("Times")
 
 
 def test_what_is_missing_is_named() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -39,11 +39,18 @@ def opaque(op: LinearOperator, x: Tensor) -> Tensor:
     tensors, tree = pytree.tree_flatten(op)
     if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in (x, *tensors)):
         return op._rows(x)  # mapped or differentiated as functions: the action has rules for that
-    text = json.dumps(op.spec(), separators=(",", ":"))
+    classes = [id(c) for c in _classes(op)]  # one defined again has the name of the first
+    text = json.dumps([op.spec(), classes], separators=(",", ":"))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     _TREES[key] = tree
     y: Tensor = torch.ops.structmat.act(x, tensors, key)
     return y
+
+
+def _classes(op: LinearOperator) -> Iterator[type[LinearOperator]]:
+    yield type(op)
+    for c in op.children:
+        yield from _classes(c)
 
 
 def _rows(x: Tensor, tensors: Sequence[Tensor], key: str) -> Tensor:
