@@ -6,6 +6,7 @@ onto a structure with a certificate, and compile it to fused kernels with a back
 
 from structmat import interop, linalg, nn, sized, testing
 from structmat._version import __version__
+from structmat.circuit import circuit
 from structmat.compose import (
     Block,
     DirectSum,
@@ -145,6 +146,7 @@ __all__ = [
     "bandwidth",
     "bit_reversal",
     "block",
+    "circuit",
     "compile",
     "cond",
     "cyclic_shift",

@@ -1,0 +1,10 @@
+"""Arithmetic circuits: every operator as a circuit, every circuit as an operator."""
+
+from __future__ import annotations
+
+from structmat.circuit.core import Circuit
+from structmat.circuit.entry import circuit
+from structmat.circuit.graph import Graph
+from structmat.circuit.rings import Boolean, MaxPlus, Modular, Rational, Ring
+
+__all__ = ["Boolean", "Circuit", "Graph", "MaxPlus", "Modular", "Rational", "Ring", "circuit"]
