@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ import structmat as sm
 from structmat.circuit import Boolean, Circuit, MaxPlus, Modular, Rational
 
 ALL = {**MARKET, **ROUNDED}
-LAZY = {"inverse", "inverse_lifted"}
-EXACT = {k: make for k, make in MARKET.items() if k not in LAZY}
+CALLED = {"inverse_vandermonde"}
+"""Inverses that solve anew at every call."""
+EXACT = {k: make for k, make in MARKET.items() if k not in CALLED}
 LARGE = {"monarch_1024", "monarch_flat", "kronecker_sparse"}
 named = pytest.mark.parametrize(
     "name",
-    [pytest.param(k, marks=[pytest.mark.slow] * (k in LARGE)) for k in ALL if k not in LAZY],
+    [pytest.param(k, marks=[pytest.mark.slow] * (k in LARGE)) for k in ALL if k not in CALLED],
 )
 exact = pytest.mark.parametrize("name", EXACT)
 P = 2**31 - 1
@@ -324,6 +326,30 @@ def test_errors_name_the_way_out() -> None:
         sm.circuit(sm.DFT(4), fft="fastest")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no sum"):
         c + sm.circuit(sm.Hadamard(2))
+
+
+def test_what_has_no_circuit_says_so() -> None:
+    for name in CALLED:
+        with pytest.raises(TypeError, match="acts by a function"):
+            sm.circuit(operator(name))
+
+
+@pytest.mark.parametrize("uplo", ["lower", "upper", None])
+def test_inverses(uplo: Literal["lower", "upper"] | None) -> None:
+    a = torch.randn(5, 5, dtype=torch.float64) + 5 * torch.eye(5, dtype=torch.float64)
+    a = a.tril() if uplo == "lower" else a.triu() if uplo == "upper" else a
+    a.requires_grad_()
+    A = sm.assume(sm.Dense(a), triangular=uplo) if uplo else sm.Dense(a)
+    c = sm.circuit(sm.inv(A))
+    x = torch.randn(3, 5, dtype=torch.float64)
+    want = torch.linalg.solve(a, x.mT).mT
+    assert torch.allclose(c(x), want)
+    assert torch.allclose(c.T(x), torch.linalg.solve(a.mT, x.mT).mT)
+    (found,) = torch.autograd.grad(c(x).square().sum(), a)
+    (true,) = torch.autograd.grad(want.square().sum(), a)
+    mask = torch.ones_like(a) if uplo is None else a.detach() != 0
+    assert torch.allclose(found * mask, true * mask)
+    assert (c.mults, c.adds) == ((15, 10) if uplo else (25, 20))
 
 
 def test_the_name_is_function_and_package() -> None:

@@ -27,6 +27,7 @@ from structmat.primitives.differences import Differences
 from structmat.primitives.displacement import Displacement, reversed_shift
 from structmat.primitives.powers import Powers
 from structmat.primitives.real_fourier import RealFourier
+from structmat.primitives.solve import Solve
 from structmat.primitives.sparse import Bsr, Csr, CsrTurned
 from structmat.primitives.trigonometric import Cosine, Fourier, Hadamards, Sine, Trigonometric
 
@@ -154,6 +155,31 @@ def _(op: Differences, g: Graph, x: Integers, w: Tensor | None, fft: str) -> Int
         entries = entries.mT
     tails = np.broadcast_to(x.T[:, None, :], (x.shape[1], op.outs, op.ins))
     return g.gates(tails, entries[..., None, :, :]).T
+
+
+@expanded.register
+def _(op: Solve, g: Graph, x: Integers, w: Tensor | None, fft: str) -> Integers:
+    """Substitution, or the inverse: as many operations as its factors, and the depth of one gate.
+
+    Factors with pivots would be a circuit of another shape for each matrix of a batch.
+    """
+    assert w is not None
+    n, copies = x.shape
+    if op.how == "lu":
+        entries = torch.linalg.inv(w[..., :n, :])
+        entries = entries.mT if op.turned else entries
+        tails = np.broadcast_to(x.T[:, None, :], (copies, n, n))
+        return g.gates(tails, entries[..., None, :, :]).T
+    a = w.mT if op.turned else w
+    lower = (op.how == "lower") != op.turned
+    y = np.full_like(x, ZERO)
+    for step in range(n):
+        i = step if lower else n - 1 - step
+        known = np.arange(i) if lower else np.arange(i + 1, n)
+        row = torch.cat([a.new_ones(*a.shape[:-2], 1), -a[..., i, known]], -1)
+        total = g.gates(np.concatenate([x[i : i + 1], y[known]]).T, row[..., None, :])
+        y[i] = g.gates(total[:, None], (1 / a[..., i, i])[..., None, None])
+    return y
 
 
 @expanded.register

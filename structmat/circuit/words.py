@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.builder import Acting, Number
+from structmat.builder import Acting, Lift, Number
 from structmat.circuit.core import Circuit
 from structmat.circuit.expansions import expanded
 from structmat.circuit.fourier import Algorithm, algorithms
@@ -71,8 +71,11 @@ class _Words:
         return y.reshape(op.outs, pre, post).transpose(1, 0, 2).reshape(-1)
 
     def call(self, x: Integers, op: Acting, pre: int = 1, post: int = 1) -> Integers:
+        words = op._words()
+        if words.lower is not None:
+            return np.asarray(words.lower(Lift(self, pre, post), x))
         raise TypeError(
-            f"circuit: {type(op).__name__} acts by a function, not by additions and "
+            f"circuit: {type(op).__name__} acts by a function ({words.how}), not by additions and "
             "multiplications by constants; take sm.circuit(sm.Dense(A.to_dense()))"
         )
 
@@ -93,7 +96,7 @@ def circuit(A: LinearOperator, *, fft: Algorithm = "split-radix") -> Circuit:
         A circuit of n inputs and m outputs.
 
     Raises:
-        TypeError: part of A is no circuit, such as an iterative inverse.
+        TypeError: part of A has no circuit, such as an inverse that iterates.
         ValueError: unknown ``fft``.
 
     Example:
