@@ -500,7 +500,8 @@ class LinearOperator(Views):
         Args:
             key: one or two of: slices, integers, lists, arrays or tensors of integers or booleans,
                 an ellipsis. Negative integers count from the end. ``np.ix_(rows, columns)`` is a
-                submatrix; two lists pair up.
+                submatrix; two lists pair up. Bounds of slices may be symbols, as in
+                ``A[:k, k : n + k]``, where their assumptions put them in order.
 
         Returns:
             A lazy operator where both dimensions are kept, as in ``A[1:3]``, ``A[:, [0, 2]]``. A
@@ -511,6 +512,7 @@ class LinearOperator(Views):
         Raises:
             IndexError: a position out of range, a mask of the wrong length, too many indices.
             TypeError: not an index.
+            ValueError: symbolic bounds whose order is wrong or not known.
 
         Example:
             >>> import numpy as np, torch, structmat as sm
@@ -523,7 +525,6 @@ class LinearOperator(Views):
         """
         from structmat.compose.indexing import index
 
-        self._require_numbers()
         return index(self, key)
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -8,7 +8,8 @@ structure has one; A is never made dense.
 
 Two index lists pair up, as in NumPy: ``A[[0, 1], [2, 3]]`` is the tensor of the entries (0, 2) and
 (1, 3). The submatrix of these rows and columns is ``A[np.ix_([0, 1], [2, 3])]``, an operator.
-Batch dimensions are not indexed.
+Batch dimensions are not indexed. Sides and bounds may be symbols: a slice then keeps its bounds as
+they are, where their order is proved.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from structmat.compose.basic import Product
 from structmat.compose.selection import Selection
 from structmat.gather import Gather
 from structmat.operator import LinearOperator
+from structmat.sizes import has_symbols, symbols_of
 
 __all__ = ["index", "row_and_column"]
 
@@ -35,8 +37,9 @@ AT_ONCE = 64
 
 def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
     """``op[key]``; see :meth:`structmat.LinearOperator.__getitem__`."""
-    op._require_numbers()
     rows, columns = row_and_column(op, key)
+    if op.symbolic or any(map(_has_symbols, (rows, columns))):
+        return _symbolic(op, rows, columns)
     pairs = _pairs(op, rows, columns)
     if pairs is not None:
         return pairs
@@ -64,6 +67,72 @@ def _sliced(op: LinearOperator, rows: Gather, columns: Gather) -> LinearOperator
     if not columns.is_identity:
         parts.append(Selection(columns, columns.size)._transpose())
     return parts[0] if len(parts) == 1 else Product(*parts)
+
+
+def _has_symbols(key: Any) -> bool:
+    parts = (key.start, key.stop, key.step) if isinstance(key, slice) else (key,)
+    return any(bool(symbols_of(p)) for p in parts)
+
+
+def _symbolic(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
+    """The slice of a matrix with symbols in its sides, its bounds or inside."""
+    parts = [op]
+    for side, key in enumerate((rows, columns)):
+        drops = not isinstance(key, slice | list | range)
+        if drops or not any(isinstance(k, slice) for k in (rows, columns)):
+            op._require_numbers()
+            raise TypeError(
+                f"{_named(op)}: {key} has no number; with symbols, rows and columns are slices "
+                "A[i:j, k:l]"
+            )
+        cut: LinearOperator | None
+        if not has_symbols(op.shape[side]) and not _has_symbols(key):
+            gather = _part(op, key, side)
+            assert isinstance(gather, Gather)
+            cut = None if gather.is_identity else Selection(gather, gather.size)
+        else:
+            cut = _run(op, key, side)
+        if cut is not None:
+            parts = [*parts, cut._transpose()] if side else [cut, *parts]
+    return parts[0] if len(parts) == 1 else Product(*parts)
+
+
+def _run(op: LinearOperator, key: Any, side: int) -> LinearOperator | None:
+    """The selection of a slice with symbols; None where it keeps everything.
+
+    Raises:
+        TypeError: a list of positions, or a step other than 1.
+        ValueError: 0 <= start <= stop <= n is not proved, or wrong.
+    """
+    from structmat.sized.families import Selection as Run
+    from structmat.sized.order import at_most
+
+    n, name = op.shape[side], ("row", "column")[side]
+    if not isinstance(key, slice) or key.step not in (None, 1):
+        op._require_numbers()
+        raise TypeError(
+            f"{_named(op)}: with symbols, {name}s are a slice i:j without a step, not {key}"
+        )
+    bounds = [0 if key.start is None else key.start, n if key.stop is None else key.stop]
+    if not all(isinstance(b, int) or has_symbols(b) for b in bounds):
+        raise TypeError(f"{_named(op)}: {key} is no slice of {name}s; bounds are sizes")
+    start, stop = (b + n if at_most(b, -1) else b for b in bounds)
+    for low, high in ((0, start), (start, stop), (stop, n)):
+        known = at_most(low, high)
+        if known:
+            continue
+        needed = f"{_named(op)}: {name}s {start}:{stop} need 0 <= {start} <= {stop} <= {n}"
+        if known is False:
+            raise ValueError(f"{needed}, and {low} > {high}")
+        cut = f"sm.sized.Selection({n}, {start}, {stop})"
+        way = f"A @ {cut}.T" if side else f"{cut} @ A"
+        names = "=..., ".join(sorted(map(str, symbols_of(low, high))))
+        raise ValueError(
+            f"{needed}; whether {low} <= {high} is not known: write one symbol by the other, as "
+            f"n = k + sm.dim('rest'), or give numbers first, A.bind({names}=...), or {way} checks "
+            "when numbers come"
+        )
+    return None if start == 0 and at_most(n, stop) else Run(n, start, stop)
 
 
 def _column(op: LinearOperator) -> Tensor:

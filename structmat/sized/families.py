@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from structmat.compose import selection
 from structmat.leaves import block, butterfly, dense, diagonal, monarch, permutation
 from structmat.sized.form import Form, Sizes, counts_of_chain, family
 from structmat.sizes import has_symbols
@@ -25,6 +26,7 @@ __all__ = [
     "Monarch",
     "MonarchChain",
     "Permutation",
+    "Selection",
     "Zero",
     "bit_reversal",
     "cyclic_shift",
@@ -94,6 +96,23 @@ def LowRank(m: Any, n: Any = None, *, rank: Any = None) -> Form:
 def Identity(n: Any) -> Form:
     """The identity."""
     return Form((n, n), lambda _, dtype: diagonal.Identity(n, dtype))
+
+
+@family(r"$0 \le \text{start} \le \text{stop} \le n$")
+def Selection(n: Any, start: Any, stop: Any) -> Form:
+    """Rows start to stop - 1 of the identity: S A are these rows of A, B S^T these columns of B.
+
+    Slices ``A[i:j, k:l]`` with symbols are made of it, where the order of their bounds is proved.
+    Here it is checked when the sizes become integers.
+    """
+    if not has_symbols(n, start, stop) and not start <= stop <= n:
+        raise ValueError(
+            f"Selection: rows {start}:{stop} of {n}; needs 0 <= {start} <= {stop} <= {n}"
+        )
+    return Form(
+        (stop - start, n),
+        lambda _, dtype: selection.Selection(range(start, stop), n, dtype),
+    )
 
 
 @family()

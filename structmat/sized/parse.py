@@ -432,17 +432,22 @@ class _Reader:
             return self.checked(node, op[keys if len(keys) > 1 else keys[0]])
 
     def key(self, node: ast.expr) -> Any:
-        """A slice of integers, or a list of them."""
+        """A slice of sizes, or a list of integers."""
         if isinstance(node, ast.Slice):
-            return slice(*(self.integer(b) for b in (node.lower, node.upper, node.step)))
+            return slice(*(self.bound(b) for b in (node.lower, node.upper, node.step)))
         if isinstance(node, ast.List):
             return [self.integer(e) for e in node.elts]
         raise self.text.error(node, "rows and columns are slices i:j or lists: A[i:j, k:l]")
 
-    def integer(self, node: ast.expr | None) -> int | None:
-        """An integer of a slice; None where nothing is written."""
+    def bound(self, node: ast.expr | None) -> Any:
+        """An integer or a symbolic size of a slice; None where nothing is written."""
         if node is None:
             return None
+        value = self.value(node)
+        return value if symbols_of(value) else self.integer(node)
+
+    def integer(self, node: ast.expr) -> int:
+        """An integer."""
         value = self.value(node)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.text.error(node, f"expected an integer, found {_kind(value)}")

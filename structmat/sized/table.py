@@ -23,6 +23,7 @@ AT = {"n": 4096, "m": 4096, "r": 16, "k": 16, "b": 16, "a": 4, "c": 32, "d": 32}
 EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Dense": lambda s: {"m": s.m, "n": s.n},
     "LowRank": lambda s: {"m": s.m, "n": s.n, "rank": s.r},
+    "Selection": lambda s: {"n": s.n, "start": 0, "stop": s.k},
     "Zero": lambda s: {"m": s.m, "n": s.n},
     "stride_permutation": lambda s: {"n": s.n, "s": s.k},
     "BlockDiagonal": lambda s: {"m": s.m, "n": s.n, "nblocks": s.k},
