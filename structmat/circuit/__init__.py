@@ -5,6 +5,18 @@ from __future__ import annotations
 from structmat.circuit.core import Circuit
 from structmat.circuit.entry import circuit
 from structmat.circuit.graph import Graph
+from structmat.circuit.network import Benes, benes
 from structmat.circuit.rings import Boolean, MaxPlus, Modular, Rational, Ring
 
-__all__ = ["Boolean", "Circuit", "Graph", "MaxPlus", "Modular", "Rational", "Ring", "circuit"]
+__all__ = [
+    "Benes",
+    "Boolean",
+    "Circuit",
+    "Graph",
+    "MaxPlus",
+    "Modular",
+    "Rational",
+    "Ring",
+    "benes",
+    "circuit",
+]
