@@ -7,60 +7,53 @@ by content.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from structmat.tables import Table
+from structmat.tracing import Static, of_numbers
+
 __all__ = ["Gather"]
 
 
 @dataclass(frozen=True)
-class Gather:
+class Gather(Static):
     """Positions ``index[0], index[1], ...`` of a vector of ``size`` entries.
 
     Attributes:
         size: the length of the vector.
         run: the positions where they have a constant step, None otherwise.
-        digest: names the table where there is no run.
-        table: the positions.
+        table: the positions where there is no run.
     """
 
     size: int
     run: range | None
-    digest: str = ""
-    table: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    table: Table | None = None
 
     @classmethod
     def of(cls, index: range | Sequence[int] | NDArray[np.integer], size: int) -> Gather:
         """Build from positions that are known to lie in 0..size-1."""
-        if not isinstance(index, range):
-            table = np.ascontiguousarray(index, dtype=np.int64).reshape(-1)
-            found = _run(table)
-            if found is None:
-                table.setflags(write=False)
-                return cls(size, None, hashlib.sha256(table.tobytes()).hexdigest()[:16], table)
-            index = found
-        # One spelling for equal runs: what follows the last position does not count.
-        if len(index) <= 1:
-            first = index[0] if index else 0
-            return cls(size, range(first, first + len(index)))
-        return cls(size, range(index[0], index[-1] + (1 if index.step > 0 else -1), index.step))
+        return _gathered(index, size)
 
     def __len__(self) -> int:
-        return len(self.run) if self.run is not None else len(self.array())
+        if self.run is not None:
+            return len(self.run)
+        assert self.table is not None
+        return self.table.size
 
     def array(self) -> NDArray[np.int64]:
         """The positions."""
         if self.run is not None:
             return np.arange(self.run.start, self.run.stop, self.run.step, dtype=np.int64)
         assert self.table is not None
-        return self.table
+        return self.table.array()
 
     @cached_property
     def unique(self) -> bool:
@@ -100,12 +93,31 @@ class Gather:
         """The positions as an int64 tensor."""
         return torch.from_numpy(self.array().copy()).to(device)
 
+    def _parts(self) -> tuple[Any, ...]:
+        return self.size, self.run, self.table
+
     def __str__(self) -> str:
         if self.run is None:
-            return f"{len(self)} of {self.size}, {self.digest[:8]}"
+            assert self.table is not None
+            return f"{len(self)} of {self.size}, {self.table.digest[:8]}"
         step = f":{self.run.step}" if self.run.step != 1 else ""
         stop = self.run.stop if self.run.stop >= 0 else ""
         return f"{self.run.start}:{stop}{step} of {self.size}"
+
+
+@of_numbers
+def _gathered(index: range | Sequence[int] | NDArray[np.integer], size: int) -> Gather:
+    if not isinstance(index, range):
+        table = np.ascontiguousarray(index, dtype=np.int64).reshape(-1)
+        found = _run(table)
+        if found is None:
+            return Gather(size, None, Table.of(table))
+        index = found
+    # One spelling for equal runs: what follows the last position does not count.
+    if len(index) <= 1:
+        first = index[0] if index else 0
+        return Gather(size, range(first, first + len(index)))
+    return Gather(size, range(index[0], index[-1] + (1 if index.step > 0 else -1), index.step))
 
 
 def _stop(run: range) -> int | None:

@@ -16,20 +16,24 @@ Composition falls back from symbols to tables only where no common family exists
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from structmat.tables import Table
+from structmat.tracing import Static, of_numbers
 
 __all__ = ["AffineMap", "ArrayMap", "DigitMap", "IndexMap", "identity_map", "recognise"]
 
 
-class IndexMap:
+class IndexMap(Static):
     """A bijection on ``{0, ..., size-1}``, immutable and hashable."""
 
     size: int
@@ -114,6 +118,9 @@ class DigitMap(IndexMap):
         """See :meth:`IndexMap.is_identity`."""
         return self.order == tuple(range(len(self.order)))
 
+    def _parts(self) -> tuple[Any, ...]:
+        return self.shape, self.order
+
     def __str__(self) -> str:
         if self.is_identity:
             return f"identity({self.size})"
@@ -153,6 +160,9 @@ class AffineMap(IndexMap):
         """See :meth:`IndexMap.is_identity`."""
         return self.size <= 1 or (self.a == 1 and self.b == 0)
 
+    def _parts(self) -> tuple[Any, ...]:
+        return self.size, self.a, self.b
+
     def __str__(self) -> str:
         return f"affine({self.a}*i + {self.b} mod {self.size})"
 
@@ -161,36 +171,52 @@ class AffineMap(IndexMap):
 class ArrayMap(IndexMap):
     """A permutation by its table; equality and hash by content."""
 
-    size: int
-    digest: str
-    table: NDArray[np.int64] = field(repr=False, compare=False)
+    table: Table
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """The number of positions n."""
+        return self.table.size
 
     @classmethod
     def of(cls, table: NDArray[np.int64]) -> ArrayMap:
         """Build from a table that is known to be a permutation."""
-        table = np.ascontiguousarray(table, dtype=np.int64)
-        table.setflags(write=False)
-        return cls(len(table), hashlib.sha256(table.tobytes()).hexdigest()[:16], table)
+        return cls(Table.of(table))
 
     def array(self) -> NDArray[np.int64]:
         """See :meth:`IndexMap.array`."""
-        return self.table
+        return self.table.array()
 
     def inverse(self) -> IndexMap:
         """See :meth:`IndexMap.inverse`."""
-        return ArrayMap.of(np.argsort(self.table))
+        return _inverse(self.table.entries())
 
     @cached_property
     def _identity(self) -> bool:
-        return bool((self.table == np.arange(self.size)).all())
+        return bool((self.array() == np.arange(self.size)).all())
 
     @property
     def is_identity(self) -> bool:
         """See :meth:`IndexMap.is_identity`."""
+        if torch.compiler.is_dynamo_compiling():
+            return _in_order(self.table.entries())
         return self._identity
 
+    def _parts(self) -> tuple[Any, ...]:
+        return (self.table,)
+
     def __str__(self) -> str:
-        return f"table({self.size}, {self.digest[:8]})"
+        return f"table({self.size}, {self.table.digest[:8]})"
+
+
+@of_numbers
+def _inverse(entries: bytes) -> ArrayMap:
+    return ArrayMap.of(np.argsort(np.frombuffer(entries, np.int64)))
+
+
+@of_numbers
+def _in_order(entries: bytes) -> bool:
+    return bool((np.diff(np.frombuffer(entries, np.int64), prepend=-1) == 1).all())
 
 
 def identity_map(n: int) -> IndexMap:

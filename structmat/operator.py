@@ -28,6 +28,7 @@ from structmat.builder import Builder, Counting, Eager, Words
 from structmat.cost import Cost
 from structmat.sizes import has_symbols, symbols_of, tidy
 from structmat.static import from_json, to_json
+from structmat.tracing import Sent, meant, spelled, whole
 from structmat.views import Views
 
 __all__ = ["LinearOperator", "Structure", "as_tensor", "from_spec"]
@@ -53,7 +54,7 @@ class Structure:
     children: tuple[Structure, ...]
 
 
-class LinearOperator(Views):
+class LinearOperator(Views, Sent):
     """An m x n matrix, or a batch of them, known by its structure.
 
     Not built directly: use the leaves (:class:`structmat.Dense`, :class:`structmat.Monarch`, ...)
@@ -163,6 +164,9 @@ class LinearOperator(Views):
         if not self.children:
             object.__setattr__(new, "home", device)
         return new._assuming(self.assumed)
+
+    def _sent(self) -> Any:
+        return _Sent(self)
 
     def _turned(self) -> LinearOperator:
         """``_transpose``, with what is declared of this operator turned, too."""
@@ -399,11 +403,7 @@ class LinearOperator(Views):
             TypeError: integer or boolean x.
             ValueError: the last dimension is not n.
         """
-        x = as_tensor(x, "x", allow_integer=True)
-        self._check_input(x, -1, "A(x)")
-        if self.batch_shape or x.ndim == 1:
-            return self._rows(x.unsqueeze(-2)).squeeze(-2)
-        return self._rows(x)
+        return _on_rows(self, as_tensor(x, "x", allow_integer=True))
 
     @overload
     def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
@@ -415,12 +415,7 @@ class LinearOperator(Views):
 
         if isinstance(other, LinearOperator):
             return Product(self, other)
-        x = as_tensor(other, "x", allow_integer=True)
-        if x.ndim == 1:
-            self._check_input(x, -1, "A @ x")
-            return self._rows(x.unsqueeze(-2)).squeeze(-2)
-        self._check_input(x, -2, "A @ x")
-        return self._rows(x.mT).mT
+        return _on_columns(self, as_tensor(other, "x", allow_integer=True))
 
     def __rmatmul__(self, other: Any) -> Tensor:
         x = as_tensor(other, "x", allow_integer=True)
@@ -584,9 +579,7 @@ class LinearOperator(Views):
 
     def to_dense(self) -> Tensor:
         """The matrix as a tensor of shape batch_shape + (m, n)."""
-        self._check_device(self.device, "others are")
-        out = self._dense(self.dtype, self.device)
-        return out.expand(*self.batch_shape, *self.shape) if self.batch_shape else out
+        return _to_dense(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         out: np.ndarray[Any, Any] = self.to_dense().detach().cpu().resolve_conj().numpy()
@@ -678,18 +671,65 @@ class LinearOperator(Views):
         return f"{self._label()}\n  {size}, {c.params} params, {c.flops} flops{known}"
 
 
+@whole
+def _on_rows(op: LinearOperator, x: Tensor) -> Tensor:
+    op._check_input(x, -1, "A(x)")
+    if op.batch_shape or x.ndim == 1:
+        return op._rows(x.unsqueeze(-2)).squeeze(-2)
+    return op._rows(x)
+
+
+@whole
+def _on_columns(op: LinearOperator, x: Tensor) -> Tensor:
+    if x.ndim == 1:
+        op._check_input(x, -1, "A @ x")
+        return op._rows(x.unsqueeze(-2)).squeeze(-2)
+    op._check_input(x, -2, "A @ x")
+    return op._rows(x.mT).mT
+
+
+@whole
+def _to_dense(op: LinearOperator) -> Tensor:
+    op._check_device(op.device, "others are")
+    out = op._dense(op.dtype, op.device)
+    return out.expand(*op.batch_shape, *op.shape) if op.batch_shape else out
+
+
 def _flatten(op: LinearOperator) -> tuple[list[Any], Any]:
     static = tuple(op.static.items())
+    if torch.compiler.is_dynamo_compiling():
+        static = tuple([(k, spelled(v)) for k, v in static])
     context = (type(op), tuple(op.tensors), len(op.children), static, op.assumed)
     return [*op.tensors.values(), *op.children], context
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An operator on its way into a graph of torch.compile."""
+
+    op: LinearOperator
+
+
+def _flatten_sent(sent: _Sent) -> tuple[list[Any], Any]:
+    values, (cls, names, count, static, assumed) = _flatten(sent.op)
+    static = tuple([(k, spelled(v)) for k, v in static])
+    values = [_Sent(v) if isinstance(v, LinearOperator) else v for v in values]
+    # by name, as Dynamo must find the class of what leaves a compiled function
+    name = cls.__name__
+    kind = name if REGISTRY.get(name) is cls else cls
+    return values, (kind, names, count, static, assumed)
 
 
 def _unflatten(values: Any, context: Any) -> LinearOperator:
     cls, names, _, static, assumed = context
     values = list(values)
-    new: LinearOperator = object.__new__(cls)
-    new._init(dict(zip(names, values, strict=False)), values[len(names) :], dict(static))
+    new: LinearOperator = object.__new__(REGISTRY[cls] if isinstance(cls, str) else cls)
+    static = {k: meant(v) for k, v in static}
+    new._init(dict(zip(names, values, strict=False)), values[len(names) :], static)
     return new._assuming(assumed)
+
+
+pytree.register_pytree_node(_Sent, _flatten_sent, _unflatten)
 
 
 def _dump_context(context: Any) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from structmat.tables import Table
+from structmat.tracing import Static
 
 __all__ = [
     "Pattern",
@@ -37,7 +38,7 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(Static):
     """The positions of the nonzeros of an m x n matrix, by rows.
 
     Attributes:
@@ -149,6 +150,9 @@ class Pattern:
         order = np.arange(len(row), dtype=np.int64) + (starts[rows] - first)[row]
         keys = row * self.shape[1] + self.indices.array()[order]
         return Pattern.at((len(rows), self.shape[1]), keys), Table.of(order)
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.shape, self.indptr, self.indices, self.rows
 
     def data(self) -> dict[str, Any]:
         """JSON-able; :meth:`of` reads it back."""

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
+
 __all__ = ["as_size", "differ", "has_symbols", "same_size", "symbols_of", "takes_symbols", "tidy"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,6 +75,11 @@ def differ(a: Any, b: Any) -> str:
         f"; whether {a} = {b} is not known: use one symbol for both sides, "
         f"or first give numbers: A.bind({names}=...)"
     )
+
+
+def complex_of(dtype: torch.dtype) -> torch.dtype:
+    """``dtype.to_complex()``, in words that torch.compile follows."""
+    return torch.promote_types(dtype, torch.complex32)
 
 
 def tidy(value: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from structmat.builder import Builder, Lift
 from structmat.operator import LinearOperator
-from structmat.sizes import differ, has_symbols, same_size
+from structmat.sizes import complex_of, differ, has_symbols, same_size
 
 __all__ = ["DirectSum", "Kronecker", "Product", "Scaled", "Sum", "Transpose", "direct_sum", "kron"]
 
@@ -180,7 +180,7 @@ class Scaled(LinearOperator):
         """As for every operator; a complex number makes a real operator complex."""
         found = self._parts_dtype()
         if isinstance(self.alpha, complex) and (found is None or not found.is_complex):
-            return (found or torch.get_default_dtype()).to_complex()
+            return complex_of(found or torch.get_default_dtype())
         return found
 
     def _shape(self) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from structmat.compose.selection import Selection
 from structmat.gather import Gather
 from structmat.operator import LinearOperator
 from structmat.sizes import has_symbols, symbols_of
+from structmat.tracing import need_static, of_numbers, whole
 
 __all__ = ["index", "row_and_column"]
 
@@ -35,29 +37,71 @@ AT_ONCE = 64
 """How many entries are read by one product where they have no formula."""
 
 
+class _Indexed(Protocol):
+    """What is indexed, as errors call it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+
+    def _label(self) -> str:
+        """Its name."""
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What is indexed while Dynamo traces, which calls functions of numbers only."""
+
+    name: str
+    shape: tuple[int, int]
+
+    def _label(self) -> str:
+        return self.name
+
+
 def index(op: LinearOperator, key: Any) -> LinearOperator | Tensor:
     """``op[key]``; see :meth:`structmat.LinearOperator.__getitem__`."""
+    if torch.compiler.is_dynamo_compiling():
+        op._require_numbers()
+    else:
+        sides = row_and_column(op, key)
+        if op.symbolic or any(map(_has_symbols, sides)):
+            return _symbolic(op, *sides)
+    pairs, rows, columns = _places(op, key)
+    gathers = [
+        p if isinstance(p, Gather) else Gather.of([p], n)
+        for p, n in zip((rows, columns), op.shape, strict=True)
+    ]
+    if pairs:
+        return _entries(op, *(Selection(g, g.size) for g in gathers))
+    if not isinstance(rows, Gather) and not isinstance(columns, Gather):
+        return _entries(op, *(Selection(g, g.size) for g in gathers))[..., 0]
+    cut = _sliced(op, *gathers)
+    if isinstance(rows, Gather) and isinstance(columns, Gather):
+        return cut
+    return _column(cut if isinstance(rows, Gather) else cut.T)
+
+
+def _places(op: LinearOperator, key: Any) -> tuple[bool, Part, Part]:
+    """Whether two index lists pair up; the rows and the columns that a key means."""
+    if not torch.compiler.is_dynamo_compiling():
+        return _read(op, key)
+    for part in key if isinstance(key, tuple) else (key,):
+        need_static(f"{type(op).__name__}[...]: an index", part)
+    return _read_numbers(type(op).__name__, op.shape, key)
+
+
+@of_numbers
+def _read_numbers(name: str, shape: tuple[int, int], key: Any) -> tuple[bool, Part, Part]:
+    return _read(_Stated(name, shape), key)
+
+
+def _read(op: _Indexed, key: Any) -> tuple[bool, Part, Part]:
     rows, columns = row_and_column(op, key)
-    if op.symbolic or any(map(_has_symbols, (rows, columns))):
-        return _symbolic(op, rows, columns)
     pairs = _pairs(op, rows, columns)
     if pairs is not None:
         return pairs
-    parts = [_part(op, k, side) for side, k in enumerate((rows, columns))]
-    gathers = [
-        p if isinstance(p, Gather) else Gather.of([p], n)
-        for p, n in zip(parts, op.shape, strict=True)
-    ]
-    cut = _sliced(op, *gathers)
-    match parts:
-        case [Gather(), Gather()]:
-            return cut
-        case [Gather(), int()]:
-            return _column(cut)
-        case [int(), Gather()]:
-            return _column(cut.T)
-        case _:
-            return _entries(op, *gathers)[..., 0]
+    return False, _part(op, rows, 0), _part(op, columns, 1)
 
 
 def _sliced(op: LinearOperator, rows: Gather, columns: Gather) -> LinearOperator:
@@ -135,13 +179,14 @@ def _run(op: LinearOperator, key: Any, side: int) -> LinearOperator | None:
     return None if start == 0 and at_most(n, stop) else Run(n, start, stop)
 
 
+@whole
 def _column(op: LinearOperator) -> Tensor:
     """The one column of an operator."""
     op = op.simplify()
     return op(torch.ones(1, dtype=op.dtype, device=op.device))
 
 
-def row_and_column(op: LinearOperator, key: Any) -> tuple[Any, Any]:
+def row_and_column(op: _Indexed, key: Any) -> tuple[Any, Any]:
     """The two parts of a key; everything where one is left out.
 
     Raises:
@@ -167,7 +212,7 @@ def row_and_column(op: LinearOperator, key: Any) -> tuple[Any, Any]:
     return parts[0], parts[1]
 
 
-def _part(op: LinearOperator, key: Any, side: int) -> Part:
+def _part(op: _Indexed, key: Any, side: int) -> Part:
     """A gather, or an integer that drops the dimension."""
     n, name = op.shape[side], ("row", "column")[side]
     if isinstance(key, slice):
@@ -193,7 +238,7 @@ def _part(op: LinearOperator, key: Any, side: int) -> Part:
     return Gather.of(table, n) if table.ndim else int(table)
 
 
-def _range(op: LinearOperator, key: slice, side: int) -> range:
+def _range(op: _Indexed, key: slice, side: int) -> range:
     """The positions of a slice, as Python counts them."""
     name = ("row", "column")[side]
     try:
@@ -210,7 +255,7 @@ def _range(op: LinearOperator, key: slice, side: int) -> range:
         ) from None
 
 
-def _in_range(op: LinearOperator, table: Any, side: int) -> None:
+def _in_range(op: _Indexed, table: Any, side: int) -> None:
     n, name = op.shape[side], ("row", "column")[side]
     if table.size and (table.min() < -n or table.max() >= n):
         wrong = table.min() if table.min() < -n else table.max()
@@ -220,7 +265,7 @@ def _in_range(op: LinearOperator, table: Any, side: int) -> None:
         )
 
 
-def _array(op: LinearOperator, key: Any) -> Any:
+def _array(op: _Indexed, key: Any) -> Any:
     """The key as an array of integers or booleans."""
     if isinstance(key, Tensor):
         if key.is_meta:
@@ -254,18 +299,17 @@ def _array(op: LinearOperator, key: Any) -> Any:
 NEEDS = "rows and columns are numbered by integers, slices, or lists of integers or booleans"
 
 
-def _named(op: LinearOperator) -> str:
+def _named(op: _Indexed) -> str:
     return f"{op._label()} of shape {op.shape}"
 
 
-def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tensor | None:
+def _pairs(op: _Indexed, rows: Any, columns: Any) -> tuple[bool, Part, Part] | None:
     """Two index arrays: the submatrix for np.ix_, the entries pair by pair; None for others."""
     if not all(isinstance(k, Sequence | np.ndarray | Tensor) for k in (rows, columns)):
         return None
     r, c = _array(op, rows), _array(op, columns)
     if r.ndim == 2 and c.ndim == 2 and r.shape[1] == 1 and c.shape[0] == 1:
-        gathers = [_part(op, k.reshape(-1), side) for side, k in enumerate((r, c))]
-        return _sliced(op, *(g for g in gathers if isinstance(g, Gather)))
+        return False, _part(op, r.reshape(-1), 0), _part(op, c.reshape(-1), 1)
     if r.ndim == c.ndim == 0:
         return None
     if r.ndim > 1 or c.ndim > 1:
@@ -283,13 +327,15 @@ def _pairs(op: LinearOperator, rows: Any, columns: Any) -> LinearOperator | Tens
             f"{_named(op)}: {len(left)} rows and {len(right)} columns do not pair up; "
             "A[np.ix_(rows, columns)] is the submatrix"
         )
-    return _entries(op, left, right)
+    return True, left, right
 
 
-def _entries(op: LinearOperator, rows: Gather, columns: Gather) -> Tensor:
+@whole
+def _entries(op: LinearOperator, left: Selection, right: Selection) -> Tensor:
     """The entries (rows[k], columns[k]): by their formula, or a few at a time from products."""
     from structmat.linalg.entries import entries_of
 
+    rows, columns = left.index, right.index
     found = entries_of(op)
     if found is not None and found.cost <= max(1, sum(op.operations())):
         to = torch.empty(0, dtype=op.dtype, device=op.device)

@@ -9,7 +9,6 @@ index with repeats adds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor
 
 from structmat.builder import Builder
-from structmat.compose.routes import Step, route
+from structmat.compose.routes import route
 from structmat.gather import Gather
 from structmat.operator import LinearOperator
+from structmat.tracing import need_static, of_numbers
 
 __all__ = ["Selection"]
 
@@ -49,22 +49,15 @@ class Selection(LinearOperator):
 
     index: Gather
     transposed: bool
-    steps: tuple[Step, ...]
-
-    def _init(
-        self,
-        tensors: Mapping[str, Tensor] | None = None,
-        children: Sequence[LinearOperator] = (),
-        static: Mapping[str, Any] | None = None,
-    ) -> None:
-        super()._init(tensors, children, static)
-        # Found here, once, and not when it acts: torch.compile traces that.
-        object.__setattr__(self, "steps", route(self.index))
 
     def __init__(self, index: Any, n: int, dtype: torch.dtype | None = None) -> None:
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"Selection: n must be a non-negative integer, got {n!r}")
-        gather = index if isinstance(index, Gather) else _gather(index, n)
+        if isinstance(index, Gather):
+            gather = index
+        else:
+            need_static("Selection: index", index)
+            gather = _gather(index, n)
         if gather.size != n:
             raise ValueError(f"Selection: the index reads from {gather.size} entries, n is {n}")
         self._init(static={"index": gather, "transposed": False, "dtype": dtype})
@@ -74,7 +67,8 @@ class Selection(LinearOperator):
         return (n, m) if self.transposed else (m, n)
 
     def _lower(self, g: Builder, x: Any) -> Any:
-        for step in reversed(self.steps) if self.transposed else self.steps:
+        steps = route(self.index)
+        for step in reversed(steps) if self.transposed else steps:
             x = step.adjoint(g, x) if self.transposed else step.forward(g, x)
         return x
 
@@ -91,6 +85,7 @@ class Selection(LinearOperator):
         return f"Selection({self.index})" + (".T" if self.transposed else "")
 
 
+@of_numbers
 def _gather(index: Any, n: int) -> Gather:
     if isinstance(index, range):
         found = Gather.of(index, n)

@@ -19,7 +19,7 @@ from structmat.builder import Builder
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.primitives import Fourier
-from structmat.sizes import takes_symbols
+from structmat.sizes import complex_of, takes_symbols
 
 __all__ = ["DFT", "IDFT"]
 
@@ -64,7 +64,7 @@ class DFT(LinearOperator):
     inverse: bool
 
     def __init__(self, n: int, norm: str = "backward", dtype: torch.dtype | None = None) -> None:
-        dtype = dtype or torch.get_default_dtype().to_complex()
+        dtype = dtype or complex_of(torch.get_default_dtype())
         static = {"n": _size(n, "DFT: n"), "norm": norm, "inverse": False, "dtype": dtype}
         self._init(static=static)
         self._check()

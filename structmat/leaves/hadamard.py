@@ -20,12 +20,14 @@ from structmat.index import IndexMap, recognise
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.primitives import Hadamards
+from structmat.tracing import of_numbers
 
 __all__ = ["Hadamard"]
 
 ORDERS = ("natural", "sequency")
 
 
+@of_numbers
 def sequency_order(n: int) -> IndexMap:
     """The natural row that has i changes of sign, for every i < n."""
     bits = n.bit_length() - 1

@@ -13,6 +13,7 @@ from structmat.index import AffineMap, DigitMap, IndexMap, identity_map, recogni
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.sizes import takes_symbols
+from structmat.tracing import need_static, of_numbers
 
 __all__ = ["Permutation", "bit_reversal", "cyclic_shift", "reversal", "stride_permutation"]
 
@@ -39,17 +40,8 @@ class Permutation(LinearOperator):
 
     def __init__(self, index: Any, dtype: torch.dtype | None = None) -> None:
         if not isinstance(index, IndexMap):
-            table = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
-            if table.size and not np.issubdtype(table.dtype, np.integer):
-                raise TypeError(f"Permutation: index is {table.dtype}, needs integers")
-            if table.ndim != 1:
-                raise ValueError(f"Permutation: index has shape {table.shape}, needs one dimension")
-            if table.size and (table.min() < 0 or table.max() >= table.size):
-                raise ValueError(
-                    f"Permutation: index is not a permutation of 0..{table.size - 1}: "
-                    f"entries range from {table.min()} to {table.max()}"
-                )
-            index = recognise(table.astype(np.int64))
+            need_static("Permutation: index", index)
+            index = _read(index)
         if index.is_identity:  # one form for equal permutations: structures compare and hash
             index = identity_map(index.size)
         self._init(static={"index": index, "dtype": dtype})
@@ -72,6 +64,21 @@ class Permutation(LinearOperator):
 
     def _label(self) -> str:
         return f"Permutation({self.index})"
+
+
+@of_numbers
+def _read(index: Any) -> IndexMap:
+    table = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
+    if table.size and not np.issubdtype(table.dtype, np.integer):
+        raise TypeError(f"Permutation: index is {table.dtype}, needs integers")
+    if table.ndim != 1:
+        raise ValueError(f"Permutation: index has shape {table.shape}, needs one dimension")
+    if table.size and (table.min() < 0 or table.max() >= table.size):
+        raise ValueError(
+            f"Permutation: index is not a permutation of 0..{table.size - 1}: "
+            f"entries range from {table.min()} to {table.max()}"
+        )
+    return recognise(table.astype(np.int64))
 
 
 @takes_symbols

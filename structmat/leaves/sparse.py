@@ -26,6 +26,7 @@ from structmat.operator import LinearOperator, as_tensor
 from structmat.pattern import Pattern, canonical, expanded
 from structmat.primitives import Bsr, Csr
 from structmat.tables import Table
+from structmat.tracing import need_static, of_numbers
 
 __all__ = ["BlockSparse", "Sparse", "gathered", "scattered"]
 
@@ -156,12 +157,8 @@ class BlockSparse(LinearOperator):
     def __init__(self, blocks: Any, mask: Any) -> None:
         tensor = as_tensor(blocks, "BlockSparse: blocks (nnz, bm, bn)", 3)
         if not isinstance(mask, Pattern):
-            grid = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
-            if grid.size and grid.dtype != np.bool_:
-                raise TypeError(f"BlockSparse: mask is {grid.dtype}, needs booleans: mask != 0")
-            if grid.ndim != 2:
-                raise ValueError(f"BlockSparse: mask has shape {grid.shape}, needs (mb, nb)")
-            mask = Pattern.mask(grid.astype(np.bool_))
+            need_static("BlockSparse: mask", mask)
+            mask = _masked(mask)
         self._init({"blocks": tensor}, (), {"pattern": mask})
         self._check()
 
@@ -221,8 +218,24 @@ class BlockSparse(LinearOperator):
         return f"BlockSparse({self.pattern.nnz} of {p}x{q} in {mb}x{nb})"
 
 
+@of_numbers
+def _masked(mask: Any) -> Pattern:
+    grid = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+    if grid.size and grid.dtype != np.bool_:
+        raise TypeError(f"BlockSparse: mask is {grid.dtype}, needs booleans: mask != 0")
+    if grid.ndim != 2:
+        raise ValueError(f"BlockSparse: mask has shape {grid.shape}, needs (mb, nb)")
+    return Pattern.mask(grid.astype(np.bool_))
+
+
 def _read(matrix: Any, shape: tuple[int, int] | None) -> tuple[Tensor, Pattern]:
     """Values (..., nnz) and pattern of any input."""
+    if isinstance(matrix, tuple | list) and len(matrix) == 2:
+        values = as_tensor(matrix[0], "Sparse: values", 1)
+        if isinstance(matrix[1], Pattern):
+            _no_shape(shape, matrix[1].shape)
+            return values, matrix[1]
+        return _from_coordinates(values, matrix[1], shape)
     import scipy.sparse  # here, because it takes as long to import as all of structmat
 
     if scipy.sparse.issparse(matrix):
@@ -236,17 +249,11 @@ def _read(matrix: Any, shape: tuple[int, int] | None) -> tuple[Tensor, Pattern]:
             f"Sparse: {matrix._label()} is an operator; structmat.interop.to_scipy_sparse(A) "
             "multiplies out what is sparse"
         )
-    if not isinstance(matrix, tuple | list) or len(matrix) != 2:
-        raise TypeError(
-            f"Sparse: {type(matrix).__name__} is no sparse matrix; needs a SciPy or torch sparse "
-            "one, or (values, (row, col)) with shape=(m, n); for a dense W, "
-            "sm.project(W, sm.Sparse, density=...) keeps its largest entries"
-        )
-    values = as_tensor(matrix[0], "Sparse: values", 1)
-    if isinstance(matrix[1], Pattern):
-        _no_shape(shape, matrix[1].shape)
-        return values, matrix[1]
-    return _from_coordinates(values, matrix[1], shape)
+    raise TypeError(
+        f"Sparse: {type(matrix).__name__} is no sparse matrix; needs a SciPy or torch sparse "
+        "one, or (values, (row, col)) with shape=(m, n); for a dense W, "
+        "sm.project(W, sm.Sparse, density=...) keeps its largest entries"
+    )
 
 
 def _no_shape(shape: tuple[int, int] | None, own: Sequence[int]) -> None:
@@ -304,21 +311,32 @@ def _from_coordinates(
         raise ValueError("Sparse: coordinates do not tell the shape; pass shape=(m, n)")
     if len(shape) != 2 or not all(isinstance(s, int) and s >= 0 for s in shape):
         raise ValueError(f"Sparse: shape={shape!r} must be two non-negative integers")
-    rows, columns = (
-        _integers(c, name, size)
-        for c, name, size in zip(coordinates, ("row", "col"), shape, strict=True)
-    )
-    if not len(rows) == len(columns) == values.shape[-1]:
-        raise ValueError(
-            f"Sparse: {len(rows)} rows and {len(columns)} columns for values of shape "
-            f"{tuple(values.shape)}; needs one of each for a value"
-        )
-    pattern, order, entry = canonical(rows, columns, (shape[0], shape[1]))
+    need_static("Sparse: (row, col)", coordinates)
+    for c in coordinates:
+        need_static("Sparse: (row, col)", c)
+    pattern, order, entry = _placed(coordinates, (shape[0], shape[1]), tuple(values.shape))
     if order is not None:
         values = gathered(values, order)
     if entry is not None:
         values = scattered(values, entry, pattern.nnz)
     return values, pattern
+
+
+@of_numbers
+def _placed(
+    coordinates: Any, shape: tuple[int, int], values: tuple[int, ...]
+) -> tuple[Pattern, Table | None, Table | None]:
+    """See :func:`structmat.pattern.canonical`."""
+    rows, columns = (
+        _integers(c, name, size)
+        for c, name, size in zip(coordinates, ("row", "col"), shape, strict=True)
+    )
+    if not len(rows) == len(columns) == values[-1]:
+        raise ValueError(
+            f"Sparse: {len(rows)} rows and {len(columns)} columns for values of shape {values}; "
+            "needs one of each for a value"
+        )
+    return canonical(rows, columns, shape)
 
 
 def _integers(values: Any, name: str, size: int) -> NDArray[np.int64]:

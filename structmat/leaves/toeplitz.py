@@ -24,6 +24,7 @@ from structmat.builder import Builder
 from structmat.index import AffineMap
 from structmat.operator import LinearOperator, as_tensor
 from structmat.primitives import Circular
+from structmat.sizes import complex_of
 
 __all__ = ["Circulant", "Hankel", "Toeplitz", "fast_length", "join"]
 
@@ -234,7 +235,7 @@ class Circulant(LinearOperator):
     @property
     def strong_dtype(self) -> torch.dtype | None:
         """As for every operator; a complex f makes a real operator complex."""
-        return self.c.dtype.to_complex() if isinstance(self.f, complex) else self.c.dtype
+        return complex_of(self.c.dtype) if isinstance(self.f, complex) else self.c.dtype
 
     def _shape(self) -> tuple[int, int]:
         return self.c.shape[-1], self.c.shape[-1]

@@ -28,10 +28,12 @@ from structmat.index import AffineMap, DigitMap
 from structmat.leaves.diagonal import _size
 from structmat.operator import LinearOperator
 from structmat.sizes import takes_symbols
+from structmat.tracing import of_numbers
 
 __all__ = ["Haar", "Wavelet", "daubechies"]
 
 
+@of_numbers
 def daubechies(p: int) -> tuple[float, ...]:
     """Daubechies' orthonormal low-pass filter with p vanishing moments, of length 2 p.
 

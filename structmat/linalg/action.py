@@ -41,6 +41,7 @@ from structmat.linalg.searched import searched
 from structmat.linalg.structure import modulus, shifted
 from structmat.operator import LinearOperator, as_tensor
 from structmat.properties import unitary_scale
+from structmat.tracing import whole
 
 __all__ = ["expm_multiply"]
 
@@ -65,6 +66,7 @@ def expm_multiply(
     bound: float | None = ...,
     return_method: Literal[True],
 ) -> Answer[Tensor]: ...
+@whole
 def expm_multiply(
     A: LinearOperator,
     x: Any,

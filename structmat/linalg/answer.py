@@ -17,9 +17,9 @@ from typing import Generic, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
+from structmat.tracing import blind, record
 
 __all__ = [
     "Answer",
@@ -47,6 +47,7 @@ class DenseWarning(UserWarning):
 V = TypeVar("V", covariant=True)
 
 
+@record
 @dataclass(frozen=True)
 class Answer(Generic[V]):
     """A number of a matrix and how it was found.
@@ -90,7 +91,7 @@ def multiplied(parts: list[Answer[Tensor]]) -> Tensor:
 
 def traced(op: LinearOperator) -> bool:
     """Whether numbers cannot be looked at: inside a transform of torch, or while it traces."""
-    return is_in_torch_dispatch_mode() or any(
+    return blind() or any(
         torch._C._functorch.is_functorch_wrapped_tensor(t) for t in op._all_tensors()
     )
 

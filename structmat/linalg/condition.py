@@ -26,6 +26,7 @@ from structmat.linalg.inverse_norm import exact_norm, inverse_norm
 from structmat.linalg.plan import structured
 from structmat.linalg.singular import svdvals_found, svdvals_of
 from structmat.operator import LinearOperator
+from structmat.tracing import whole
 
 __all__ = ["cond", "cond_of"]
 
@@ -44,6 +45,7 @@ def cond(
 def cond(
     A: LinearOperator, p: str | float | None = ..., *, return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def cond(
     A: LinearOperator, p: str | float | None = None, *, return_method: bool = False
 ) -> Tensor | Answer[Tensor]:

@@ -55,10 +55,12 @@ from structmat.linalg.spectrum import eigvals_of
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
 from structmat.properties import is_triangular
+from structmat.tracing import record, whole
 
 __all__ = ["SignLog", "det", "logdet", "slogdet", "slogdet_of"]
 
 
+@record
 class SignLog(NamedTuple):
     """sign * exp(logabsdet): a determinant that does not overflow."""
 
@@ -70,6 +72,7 @@ class SignLog(NamedTuple):
 def slogdet(A: LinearOperator, *, return_method: Literal[False] = ...) -> SignLog: ...
 @overload
 def slogdet(A: LinearOperator, *, return_method: Literal[True]) -> Answer[SignLog]: ...
+@whole
 def slogdet(A: LinearOperator, *, return_method: bool = False) -> SignLog | Answer[SignLog]:
     """Sign (or phase) and logarithm of the modulus of the determinant.
 
@@ -114,6 +117,7 @@ def logdet(
     generator: torch.Generator | None = ...,
     return_method: bool = ...,
 ) -> Answer[Tensor]: ...
+@whole
 def logdet(
     A: LinearOperator,
     *,
@@ -165,6 +169,7 @@ def logdet(
 def det(A: LinearOperator, *, return_method: Literal[False] = ...) -> Tensor: ...
 @overload
 def det(A: LinearOperator, *, return_method: Literal[True]) -> Answer[Tensor]: ...
+@whole
 def det(A: LinearOperator, *, return_method: bool = False) -> Tensor | Answer[Tensor]:
     """The determinant; where it may overflow, take :func:`slogdet`.
 

@@ -26,6 +26,7 @@ from structmat.linalg.answer import (
 )
 from structmat.linalg.entries import entries_of, scalar
 from structmat.operator import LinearOperator
+from structmat.tracing import whole
 
 __all__ = ["diagonal", "diagonal_of"]
 
@@ -38,6 +39,7 @@ def diagonal(
 def diagonal(
     A: LinearOperator, offset: int = 0, *, return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def diagonal(
     A: LinearOperator, offset: int = 0, *, return_method: bool = False
 ) -> Tensor | Answer[Tensor]:
@@ -80,23 +82,24 @@ def diagonal(
 def diagonal_of(op: LinearOperator, offset: int, to: Tensor) -> Answer[Tensor]:
     """The rule behind :func:`diagonal`; register a class of your own for its structure."""
     m, n = op.shape
-    i = torch.arange(max(-offset, 0), min(m, n - offset), device=to.device)
-    if i.numel() == 0:
+    rows = range(max(-offset, 0), min(m, n - offset))
+    if not rows:
         return Answer(to.new_zeros(0), "empty")
     entries = entries_of(op)
     if entries is not None and entries.cost <= max(1, sum(op.operations())):
         many = max(1, torch.Size(op.batch_shape).numel())
         size = max(1, 2**20 // (max(entries.cost, 1) * many))
+        i = torch.arange(rows.start, rows.stop, device=to.device)
         parts = [entries.get(k, k + offset, to) for k in i.split(size)]
         return Answer(join(*parts), "entries by structure")
     simpler = op.simplify()
     if type(simpler) is not type(op):
         return diagonal_of(simpler, offset, to)
-    return _by_columns(op, i, offset, to)
+    return _by_columns(op, rows, offset, to)
 
 
-def _by_columns(op: LinearOperator, i: Tensor, offset: int, to: Tensor) -> Answer[Tensor]:
-    first, last = int(i[0]) + offset, int(i[-1]) + offset + 1
+def _by_columns(op: LinearOperator, rows: range, offset: int, to: Tensor) -> Answer[Tensor]:
+    first, last = rows.start + offset, rows.stop + offset
     size, parts = block_size(op), []
     for start in range(first, last, size):
         stop = min(start + size, last)

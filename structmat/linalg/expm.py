@@ -32,10 +32,12 @@ from structmat.linalg.entries import scalar
 from structmat.linalg.spectrum_leaves import circulant_spectrum
 from structmat.linalg.structure import diagonal_known, involution, shifted
 from structmat.operator import LinearOperator
+from structmat.tracing import whole
 
 __all__ = ["expm", "expm_of", "pushed"]
 
 
+@whole
 def expm(A: LinearOperator) -> LinearOperator:
     """The exponential as an operator, where it has a structure.
 

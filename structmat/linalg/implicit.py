@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from structmat.operator import LinearOperator
+from structmat.tracing import blind
 
 __all__ = ["adjoint", "implicitly", "need_finite", "plain", "pulled", "pushed", "with_leaves"]
 
@@ -36,7 +37,7 @@ def plain(*values: Tensor | LinearOperator) -> bool:
 
     An operator of ``torch.library`` that runs while torch traces has numbers: no mode is left.
     """
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if blind():
         return False
     tensors = [
         t for v in values for t in (v._all_tensors() if isinstance(v, LinearOperator) else [v])

@@ -30,6 +30,7 @@ from structmat.linalg.frobenius import frobenius_of
 from structmat.linalg.singular import svdvals_found, svdvals_of
 from structmat.linalg.structure import modulus
 from structmat.operator import LinearOperator
+from structmat.tracing import whole
 
 __all__ = ["norm", "spectral_of"]
 
@@ -47,6 +48,7 @@ def norm(
 def norm(
     A: LinearOperator, ord: str | float = ..., *, return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def norm(
     A: LinearOperator, ord: str | float = "fro", *, return_method: bool = False
 ) -> Tensor | Answer[Tensor]:

@@ -25,6 +25,7 @@ from structmat.linalg.implicit import need_finite
 from structmat.linalg.inverse import Inverse, unitary_inverse
 from structmat.operator import LinearOperator
 from structmat.properties import is_unitary
+from structmat.tracing import whole
 
 __all__ = ["LARGEST", "pinv", "structured_pinv"]
 
@@ -32,6 +33,7 @@ LARGEST = 2048
 """The largest side of a matrix that becomes dense for its pseudoinverse."""
 
 
+@whole
 def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
     """The pseudoinverse: A^+ b is the least-squares solution of A x = b of smallest norm.
 

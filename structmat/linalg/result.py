@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from structmat.tracing import record
+
 __all__ = ["IllConditionedWarning", "SingularError", "Solution"]
 
 
@@ -18,6 +20,7 @@ class SingularError(LinAlgError):  # type: ignore[misc]
     """A linear system has no unique solution."""
 
 
+@record
 @dataclass(frozen=True)
 class Solution:
     """The solution of A x = b and how it was found.

@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from structmat.operator import LinearOperator
+from structmat.tracing import blind
 
 __all__ = ["differentiated", "followed", "members", "once", "searched"]
 
@@ -84,7 +84,7 @@ def searched(
     Raises:
         RuntimeError: while torch traces, when there are no numbers.
     """
-    if is_in_torch_dispatch_mode() or torch.compiler.is_compiling():
+    if blind():
         raise RuntimeError(
             f"{function}: an iteration looks at the numbers of {op._label()}, which tracing hides; "
             f"call it outside, or take torch.linalg of A.to_dense()"

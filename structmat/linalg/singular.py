@@ -35,6 +35,7 @@ from structmat.linalg.spectrum_leaves import circulant_spectrum, convolution_spe
 from structmat.linalg.structure import diagonal_known, ends, is_normal, lengths, modulus, weighted
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, unitary_scale
+from structmat.tracing import whole
 
 __all__ = ["peeled", "svdvals", "svdvals_found", "svdvals_of"]
 
@@ -47,6 +48,7 @@ def svdvals(
 def svdvals(
     A: LinearOperator, k: int | None = ..., *, return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def svdvals(
     A: LinearOperator, k: int | None = None, *, return_method: bool = False
 ) -> Tensor | Answer[Tensor]:

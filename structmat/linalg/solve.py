@@ -23,12 +23,14 @@ from structmat.linalg.iterative import LEAST, Run, iterate
 from structmat.linalg.plan import Plan, solved, wide
 from structmat.linalg.result import IllConditionedWarning, SingularError, Solution
 from structmat.operator import LinearOperator, as_tensor
+from structmat.tracing import whole
 
 __all__ = ["solve"]
 
 PROBES = 2
 
 
+@whole
 def solve(
     A: LinearOperator,
     b: Any,

@@ -30,6 +30,7 @@ from structmat.linalg.implicit import need_finite
 from structmat.linalg.structure import diagonal_known, shifted
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_triangular
+from structmat.tracing import whole
 
 __all__ = ["eigvals", "eigvals_found", "eigvals_of", "eigvalsh"]
 
@@ -42,6 +43,7 @@ def eigvals(
 def eigvals(
     A: LinearOperator, k: int | None = ..., *, which: str = ..., return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def eigvals(
     A: LinearOperator, k: int | None = None, *, which: str = "LM", return_method: bool = False
 ) -> Tensor | Answer[Tensor]:
@@ -90,6 +92,7 @@ def eigvalsh(
 def eigvalsh(
     A: LinearOperator, k: int | None = ..., *, which: str = ..., return_method: Literal[True]
 ) -> Answer[Tensor]: ...
+@whole
 def eigvalsh(
     A: LinearOperator, k: int | None = None, *, which: str = "LM", return_method: bool = False
 ) -> Tensor | Answer[Tensor]:

@@ -126,7 +126,7 @@ def _(op: Hadamard | Trigonometric, to: Tensor, hermitian: bool) -> Answer[Tenso
         return None
     if op.n == 0:
         return complex_answer(to.new_zeros(0), "empty")
-    plus = round((op.n + float(trace_of(op, to.abs().double()).value.real) / scale) / 2)
+    plus = ((op.n + trace_of(op, to.abs().double()).value.real / scale) / 2).round()
     at = torch.arange(op.n, device=to.device)
     values = torch.where(at < plus, to.new_tensor(scale), to.new_tensor(-scale))
     return complex_answer(values, "symmetric orthogonal: signs by the trace")

@@ -30,6 +30,7 @@ from structmat.linalg.answer import Answer, like, name, need_square, not_an_oper
 from structmat.linalg.diagonal import diagonal_of
 from structmat.linalg.entries import scalar
 from structmat.operator import LinearOperator
+from structmat.tracing import whole
 
 __all__ = ["trace", "trace_of"]
 
@@ -54,6 +55,7 @@ def trace(
     generator: torch.Generator | None = ...,
     return_method: bool = ...,
 ) -> Answer[Tensor]: ...
+@whole
 def trace(
     A: LinearOperator,
     *,

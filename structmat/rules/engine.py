@@ -44,6 +44,7 @@ from structmat.leaves.butterfly import MonarchChain
 from structmat.operator import LinearOperator
 from structmat.rules.measure import Measurer, Weigher, sizes
 from structmat.rules.table import Rule, Step, candidates, has_triples
+from structmat.tracing import whole
 
 __all__ = ["fire", "simplify"]
 
@@ -60,6 +61,7 @@ def simplify(
 def simplify(
     op: LinearOperator, trace: Literal[True], *, batch: int = 1, materialize: bool = False
 ) -> tuple[LinearOperator, list[Step]]: ...
+@whole
 def simplify(
     op: LinearOperator, trace: bool = False, *, batch: int = 1, materialize: bool = False
 ) -> LinearOperator | tuple[LinearOperator, list[Step]]:
