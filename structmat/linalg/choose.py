@@ -17,7 +17,7 @@ import torch
 
 from structmat.leaves.dense import Dense
 from structmat.linalg.iterative import LEAST, METHODS
-from structmat.linalg.pinv import structured_pinv
+from structmat.linalg.pinv import matrix_pinv, structured_pinv
 from structmat.linalg.plan import DENSE, Plan, alternatives, dense_plan, fastest, wide
 from structmat.operator import LinearOperator
 from structmat.properties import is_hermitian, is_psd
@@ -69,7 +69,7 @@ def choose_least(A: LinearOperator, method: str | None, k: int) -> Plan | str:
             return "cgls" if A.batch_shape or A.device.type != "cpu" else "lsmr"
     if method in (None, "dense", "dense svd"):
         w = A._dense(wide(A.dtype), A.device)
-        return _pinv_plan("dense svd", Dense(torch.linalg.pinv(w, rtol=rcond)))
+        return _pinv_plan("dense svd", Dense(matrix_pinv(w, rcond)))
     raise ValueError(_serving(A, method, ["pseudoinverse", "dense", *LEAST]))
 
 

@@ -25,9 +25,9 @@ from structmat.linalg.implicit import need_finite
 from structmat.linalg.inverse import Inverse, unitary_inverse
 from structmat.operator import LinearOperator
 from structmat.properties import is_unitary
-from structmat.tracing import whole
+from structmat.tracing import blind, whole
 
-__all__ = ["LARGEST", "pinv", "structured_pinv"]
+__all__ = ["LARGEST", "matrix_pinv", "pinv", "structured_pinv"]
 
 LARGEST = 2048
 """The largest side of a matrix that becomes dense for its pseudoinverse."""
@@ -76,7 +76,7 @@ def pinv(A: LinearOperator, rcond: float | None = None) -> LinearOperator:
             f"more than {LARGEST} a side to become dense; sm.solve(A, b) finds A^+ b by lsmr, and "
             "sm.Dense(torch.linalg.pinv(A.to_dense())) goes ahead"
         )
-    return _dense_pinv(A.to_dense(), rcond)
+    return Dense(matrix_pinv(A.to_dense(), rcond))
 
 
 def _settled(op: LinearOperator, dtype: torch.dtype) -> LinearOperator:
@@ -90,8 +90,21 @@ def _settled(op: LinearOperator, dtype: torch.dtype) -> LinearOperator:
     return op._replace(op.tensors, children, op.static)._assuming(op.assumed)
 
 
-def _dense_pinv(w: Tensor, rcond: float) -> LinearOperator:
-    return Dense(torch.linalg.pinv(w, rtol=rcond))
+def matrix_pinv(w: Tensor, rcond: float) -> Tensor:
+    """``torch.linalg.pinv(w, rtol=rcond)``, right also for complex numbers in a mode of torch.
+
+    There, and so where torch.compile runs its graphs, torch 2.13 forgets a conjugate inside its
+    kernel: https://github.com/pytorch/pytorch/issues/198118. With X + iY as the real matrix
+    [[X, -Y], [Y, X]] adjoints and products are those of real matrices, hence pseudoinverses too.
+    """
+    if not (w.is_complex() and blind()):
+        out: Tensor = torch.linalg.pinv(w, rtol=rcond)
+        return out
+    x, y = w.real, w.imag
+    real = torch.cat([torch.cat([x, -y], -1), torch.cat([y, x], -1)], -2)
+    m, n = w.shape[-2:]
+    columns = torch.linalg.pinv(real, rtol=rcond)[..., :m]
+    return torch.complex(columns[..., :n, :], columns[..., n:, :])
 
 
 @singledispatch
@@ -102,7 +115,7 @@ def structured_pinv(op: LinearOperator, rcond: float) -> LinearOperator | None:
 
 @structured_pinv.register
 def _(op: Dense, rcond: float) -> LinearOperator:
-    return _dense_pinv(op.weight, rcond)
+    return Dense(matrix_pinv(op.weight, rcond))
 
 
 @structured_pinv.register
@@ -132,13 +145,13 @@ def _(op: Circulant, rcond: float) -> LinearOperator | None:
 
 @structured_pinv.register
 def _(op: BlockDiagonal, rcond: float) -> LinearOperator:
-    out: LinearOperator = BlockDiagonal(torch.linalg.pinv(op.blocks, rtol=rcond))
+    out: LinearOperator = BlockDiagonal(matrix_pinv(op.blocks, rcond))
     return out
 
 
 @structured_pinv.register
 def _(op: KroneckerSparse, rcond: float) -> LinearOperator:
-    blocks = torch.linalg.pinv(op.values.movedim(-1, -3), rtol=rcond)
+    blocks = matrix_pinv(op.values.movedim(-1, -3), rcond)
     return KroneckerSparse(blocks.movedim(-3, -1))
 
 
@@ -147,7 +160,7 @@ def _(op: LowRank, rcond: float) -> LinearOperator:
     dtype = op.dtype
     q, r = torch.linalg.qr(op.left.to(dtype))
     p, s = torch.linalg.qr(op.right.to(dtype).mH)
-    core = torch.linalg.pinv(r @ s.mH, rtol=rcond)
+    core = matrix_pinv(r @ s.mH, rcond)
     return LowRank(p @ core, q.mH)
 
 
