@@ -235,10 +235,11 @@ def whole(fn: Callable[P, R]) -> Callable[P, R]:
         except Exception as e:
             if not is_in_torch_dispatch_mode():
                 raise
-            # Dynamo would say that the result has an unsupported type
-            from torch._dynamo.exc import UserError, UserErrorType
+            # of all errors Dynamo of torch 2.13 keeps the words of this one, as a UserError; for
+            # others it says that the result has an unsupported type
+            from torch.utils._sympy.value_ranges import ValueRangeError
 
-            raise UserError(UserErrorType.INVALID_INPUT, f"{type(e).__name__}: {e}") from e
+            raise ValueRangeError(f"{type(e).__name__}: {e}") from e
         finally:
             _blind.reset(token)
 
