@@ -391,7 +391,7 @@ class LinearOperator(Views, Sent):
             )
 
     def __call__(self, x: Any) -> Tensor:
-        """Act on the last dimension.
+        """Act on the last dimension; one node of the graph inside ``torch.compile``.
 
         Args:
             x: tensor or array of shape (..., n); leading dimensions broadcast with batch_shape.
