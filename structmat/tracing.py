@@ -149,9 +149,11 @@ def blind() -> bool:
     """Whether numbers may not be looked at because this is, or will be, part of a graph.
 
     Inside torch.compile, also where its backend runs the function again on numbers: what is
-    decided must not change.
+    decided must not change. Not in the body of an operator of ``torch.library`` that runs while
+    torch traces: it has numbers, and no mode is left.
     """
-    return _blind.get() or is_in_torch_dispatch_mode() or torch.compiler.is_compiling()
+    modes: int = torch._C._len_torch_dispatch_stack()
+    return _blind.get() or modes > 0 or torch.compiler.is_compiling()
 
 
 class Sent:

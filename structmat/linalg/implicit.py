@@ -33,10 +33,7 @@ Solver = Callable[[LinearOperator, Tensor], Tensor]
 
 
 def plain(*values: Tensor | LinearOperator) -> bool:
-    """Whether numbers may be looked at: not inside torch's transforms, nor while it traces.
-
-    An operator of ``torch.library`` that runs while torch traces has numbers: no mode is left.
-    """
+    """Whether numbers may be looked at: not inside torch's transforms, nor while it traces."""
     if blind():
         return False
     tensors = [
