@@ -162,7 +162,7 @@ ROUNDED: dict[str, Callable[[Make], sm.LinearOperator]] = {
     "state_space_dense": lambda r: sm.StateSpace(r(2, 2) / 2, r(2), r(2), r(), 6),
     "inverse": lambda r: sm.Product(sm.inv(_regular(r, 5)), sm.Diagonal(r(5))),
     "inverse_lifted": lambda r: sm.kron(sm.inv(_regular(r, 3)), sm.Dense(r(2, 4))),
-    "inverse_batched": lambda r: sm.inv(sm.Dense(_heavy(r, 2, 4))) @ sm.Dense(r(4, 3)),
+    "inverse_batched": lambda r: sm.Product(sm.inv(sm.Dense(_heavy(r, 2, 4))), sm.Dense(r(4, 3))),
     "inverse_toeplitz": lambda r: sm.inv(sm.Toeplitz(_first(r, 6), _first(r, 6))),
     "inverse_companion": lambda r: sm.kron(sm.Identity(2), sm.inv(_companion(r))).T,
     "inverse_block": lambda r: sm.inv(
