@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from structmat.builder import Builder, Counting, Eager, Words
 from structmat.cost import Cost
-from structmat.sizes import has_symbols, symbols_of, tidy
+from structmat.sizes import broadcast, has_symbols, symbols_of, tidy
 from structmat.static import from_json, to_json
 from structmat.tracing import Sent, meant, spelled, whole
 from structmat.views import Views
@@ -247,6 +247,8 @@ class LinearOperator(Views, Sent):
     def batch_shape(self) -> tuple[int, ...]:
         """Leading dimensions of a batch of operators; () for one."""
         shapes = [t.shape[: t.ndim - self.event_dims[k]] for k, t in self.tensors.items()]
+        if self.symbolic:
+            return broadcast(*map(tuple, shapes), *(c.batch_shape for c in self.children))
         shapes += [torch.Size(c.batch_shape) for c in self.children]
         try:
             return tuple(torch.broadcast_shapes(*shapes)) if shapes else ()

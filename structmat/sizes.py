@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["as_size", "differ", "has_symbols", "same_size", "symbols_of", "takes_symbols", "tidy"]
+__all__ = [
+    "as_size",
+    "broadcast",
+    "differ",
+    "has_symbols",
+    "same_size",
+    "symbols_of",
+    "takes_symbols",
+    "tidy",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +89,32 @@ def differ(a: Any, b: Any) -> str:
 def complex_of(dtype: torch.dtype) -> torch.dtype:
     """``dtype.to_complex()``, in words that torch.compile follows."""
     return torch.promote_types(dtype, torch.complex32)
+
+
+def broadcast(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shape that others broadcast to as in torch: sizes 1 stretch, equal ones agree.
+
+    Args:
+        shapes: tuples of sizes. A symbol stretches nothing, whatever it may stand for.
+
+    Raises:
+        ValueError: sizes that differ, or of which it is not known.
+
+    Example:
+        >>> broadcast((2, 1), (4,), ())
+        (2, 4)
+    """
+    out: list[Any] = [1] * max(map(len, shapes), default=0)
+    for shape in shapes:
+        for at in range(-len(shape), 0):
+            if same_size(out[at], 1):
+                out[at] = shape[at]
+            elif not same_size(shape[at], 1) and not same_size(shape[at], out[at]):
+                found = ", ".join(map(str, shapes))
+                raise ValueError(
+                    f"batch dimensions {found} do not broadcast{differ(out[at], shape[at])}"
+                )
+    return tuple(out)
 
 
 def tidy(value: Any) -> Any:

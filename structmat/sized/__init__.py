@@ -3,8 +3,8 @@
 Sizes are integers, or symbols from :func:`structmat.dim` and expressions in them. With integers
 the result is a concrete operator with random entries; with symbols it composes, checks shapes and
 tells its cost like any other, and ``A.bind(n=4096)`` makes it concrete. Leaves that take sizes
-anyway (``sm.Identity(n)``, ``sm.DFT(n)``, ...) accept symbols directly. ``parse`` reads the same
-spelling from text, without executing it.
+anyway (``sm.Identity(n)``, ``sm.DFT(n)``, ...) accept symbols directly. ``batch=b`` makes a batch
+of operators. ``parse`` reads the same spelling from text, without executing it.
 """
 
 from structmat.sized.bind import bind, free_symbols

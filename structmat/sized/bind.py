@@ -137,7 +137,7 @@ class _Binding:
                     (),
                     {**op.static, "arguments": arguments},
                 )
-            form = known.form(**dict(arguments))
+            form = known.at(arguments)
             stand_ins: Mapping[str, Any] = op.tensors
             tensors = {
                 name: self.tensor(stand_ins[name], shape, path + name)

@@ -52,6 +52,7 @@ class Form:
         count: (products, sums) of one application, given whether the numbers are complex.
         turned: the same for the transpose; by default equal.
         complex: whether the numbers are complex unless a dtype says otherwise.
+        batch: leading dimensions of a batch of operators, which every tensor has.
     """
 
     shape: tuple[Any, Any]
@@ -60,6 +61,12 @@ class Form:
     count: Callable[[bool], Count] = lambda _: (0, 0)
     turned: Callable[[bool], Count] | None = None
     complex: bool = False
+    batch: tuple[Any, ...] = ()
+
+    def batched(self, batch: tuple[Any, ...]) -> Form:
+        """A batch of these operators: each has numbers of its own, drawn alike."""
+        tensors = {k: ((*batch, *shape), fan_in) for k, (shape, fan_in) in self.tensors.items()}
+        return replace(self, tensors=tensors, batch=batch)
 
     def operations(self, complex_: bool, transposed: bool = False) -> Count:
         """(products, sums) of A x, or of A^T x."""
@@ -94,8 +101,12 @@ class Family:
     form: Callable[..., Form]
     condition: str = ""
 
-    def arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[str, Any], ...]:
+    def arguments(
+        self, *args: Any, batch: Any = None, **kwargs: Any
+    ) -> tuple[tuple[str, Any], ...]:
         """Names and values as the form takes them, checked: Any is a size, Sizes one or several.
+
+        A batch comes last, as a tuple, where there is one.
 
         Raises:
             TypeError: not the arguments of the form.
@@ -114,11 +125,31 @@ class Family:
                 return tuple(clean(name, v) for v in value)
             return as_size(value, f"{self.name}: {name}") if kind in ("Any", "Sizes") else value
 
-        return tuple((k, clean(k, v)) for k, v in bound.arguments.items() if v is not None)
+        found = tuple((k, clean(k, v)) for k, v in bound.arguments.items() if v is not None)
+        lead = batch if isinstance(batch, tuple | list) else () if batch is None else (batch,)
+        checked = tuple(as_size(b, f"{self.name}: batch") for b in lead)
+        return (*found, ("batch", checked)) if checked else found
+
+    def at(self, arguments: tuple[tuple[str, Any], ...]) -> Form:
+        """The form at arguments that are checked.
+
+        Raises:
+            ValueError: sizes that do not fit; a batch of what has no numbers.
+        """
+        sizes = dict(arguments)
+        batch = sizes.pop("batch", ())
+        form = self.form(**sizes)
+        if batch and not form.tensors:
+            raise ValueError(
+                f"{self.name}: batch = {batch}, but it has no numbers in which the operators of a "
+                "batch could differ; one acts on every batch of vectors and of operators"
+            )
+        return form.batched(batch) if batch else form
 
     def make(
         self,
         *args: Any,
+        batch: Any = None,
         dtype: torch.dtype | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -128,15 +159,17 @@ class Family:
 
         Args:
             *args: sizes, as the family takes them.
+            batch: how many such operators, a size or a tuple of them: the leading dimensions of
+                every tensor.
             dtype: of the entries.
             seed: of the entries, where all sizes are integers.
             device: of the entries; ``"meta"`` for none at all.
             **kwargs: sizes by name.
         """
-        arguments = self.arguments(*args, **kwargs)
+        arguments = self.arguments(*args, batch=batch, **kwargs)
         if symbols_of(*(v for _, v in arguments)):
             return Sized(self.name, arguments, dtype)
-        form = self.form(**dict(arguments))
+        form = self.at(arguments)
         generator = torch.Generator().manual_seed(seed)
         entries = dtype or torch.get_default_dtype()
         return form.build(
@@ -166,7 +199,7 @@ def family(condition: str = "") -> Callable[[Callable[..., Form]], Callable[...,
         extra = [
             p
             for p in inspect.signature(Family.make).parameters.values()
-            if p.name in ("dtype", "seed", "device")
+            if p.name in ("batch", "dtype", "seed", "device")
         ]
         call.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*signature.parameters.values(), *extra], return_annotation=LinearOperator
@@ -230,7 +263,7 @@ class SizedTensor:
 @lru_cache(maxsize=1024)
 def form_of(name: str, arguments: tuple[tuple[str, Any], ...]) -> Form:
     """The form of a family at arguments that the family has checked."""
-    return FAMILIES[name].form(**dict(arguments))
+    return FAMILIES[name].at(arguments)
 
 
 class Sized(LinearOperator):
@@ -278,8 +311,9 @@ class Sized(LinearOperator):
 
     @property
     def event_dims(self) -> dict[str, int]:  # type: ignore[override]
-        """No batch: every dimension belongs to the operator."""
-        return {k: t.ndim for k, t in self.tensors.items()}
+        """What follows the dimensions of the batch belongs to the operator."""
+        lead = len(self.form.batch)
+        return {k: t.ndim - lead for k, t in self.tensors.items()}
 
     def _shape(self) -> tuple[Any, Any]:
         m, n = self.form.shape
@@ -320,7 +354,10 @@ class Sized(LinearOperator):
     def _label(self) -> str:
         known = inspect.signature(FAMILIES[self.family].form).parameters
         sizes: list[str] = []
-        for (k, v), expected in zip(self.arguments, known, strict=False):
+        for (k, v), expected in zip(self.arguments, [*known, "batch"], strict=False):
+            if k == "batch":
+                sizes.append(f"batch={v[0] if len(v) == 1 else v}")
+                continue
             about = known[k]
             plain = about.kind is not about.KEYWORD_ONLY and about.annotation in (Any, "Any")
             shown = repr(v) if isinstance(v, str) else str(v)
