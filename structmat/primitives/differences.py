@@ -1,8 +1,10 @@
 """Cauchy matrices 1 / (s_i - t_j): no m x n matrix is ever stored.
 
-Tiles of 2^18 entries (2^24 on a GPU) are made, multiplied and dropped: memory O(m + n) for each
-column, the time of a dense product. Many real nodes take sums of exponentials instead
-(:mod:`structmat.primitives.exponentials`): almost linear time.
+Many real nodes take sums of exponentials (:mod:`structmat.primitives.exponentials`): almost linear
+time; sizes alone decide. Many complex nodes take the fast multipole method where numbers may be
+looked at (:mod:`structmat.primitives.multipoles`): linear time, unless the nodes have so many
+scales that tiles cost less. Others take tiles: 2^18 entries (2^24 on a GPU) are made, multiplied
+and dropped, memory O(m + n) for each column, the time of a dense product.
 The matrix is not linear in its values (s, t); its derivatives have the same form,
 
     d/ds 1 / (s - t)^p = -p / (s - t)^(p+1),    d/dt 1 / (s - t)^p = p / (s - t)^(p+1),
@@ -27,7 +29,20 @@ from structmat.primitives.exponentials import (
     fast_differences,
     near_blocks,
 )
+from structmat.primitives.multipoles import (
+    binomials,
+    bisected,
+    box_pairs,
+    direct_pairs,
+    fast_poles,
+    many_poles,
+    positive,
+    shifts,
+    translated,
+)
 from structmat.primitives.nodes import Nodes
+from structmat.primitives.plain import plain_numbers
+from structmat.primitives.power_tiles import powers_block
 
 __all__ = ["Differences"]
 
@@ -56,6 +71,17 @@ def many_nodes(m: int, n: int, cols: int, cuda: bool = False) -> bool:
     return m * n >= (16384 if cuda else least) * (m + n)
 
 
+def poles_product(x: Tensor, s: Tensor, t: Tensor, power: int) -> Tensor:
+    """Multipoles for complex nodes, one member of the batch after the other; else tiles."""
+    found = []
+    for i in range(x.shape[0]):
+        y = fast_poles(x[i], s[i], t[i], power)
+        if y is None:
+            y = differences_tiles(x[i : i + 1], s[i : i + 1], t[i : i + 1], power)[0]
+        found.append(y)
+    return torch.stack(found)
+
+
 def differences_product(x: Tensor, s: Tensor, t: Tensor, power: int, fast: bool) -> Tensor:
     """The product, differentiable to every order; ``fast`` where real nodes are many."""
     y: Tensor = DifferencesProduct.apply(x, s, t, power, fast)  # type: ignore[no-untyped-call]
@@ -75,6 +101,11 @@ class DifferencesProduct(torch.autograd.Function):
             and many_nodes(s.shape[1], t.shape[1], x.shape[2], x.is_cuda)
         ):
             return fast_differences(x, s, t, power)
+        sizes = s.shape[1], t.shape[1], x.shape[2]
+        double = x.dtype == torch.complex128
+        if fast and s.is_complex() and many_poles(*sizes, double):
+            if plain_numbers(s) and plain_numbers(t) and plain_numbers(x):
+                return poles_product(x, s, t, power)
         return differences_tiles(x, s, t, power)
 
     @staticmethod
@@ -163,7 +194,19 @@ class Differences(Nodes):
         near_blocks,
         fast_differences,
         many_nodes,
+        plain_numbers,
+        powers_block,
+        binomials,
+        bisected,
+        box_pairs,
+        positive,
+        shifts,
+        translated,
+        direct_pairs,
+        many_poles,
+        fast_poles,
         differences_tiles,
+        poles_product,
         differences_product,
         DifferencesProduct,
         columns_of,
