@@ -294,6 +294,8 @@ def test_semirings() -> None:
     assert c.evaluate(third, Rational()).tolist() == [Fraction(2, 3), 0]
     half = sm.circuit(0.5 * sm.Identity(1))
     assert half.evaluate([3], Modular(7)).tolist() == [3 * pow(2, -1, 7) % 7]
+    narrow = sm.circuit(sm.Dense(torch.tensor([[0.5, 3.0]], dtype=torch.bfloat16)))
+    assert narrow.evaluate([2, 1], Rational()).tolist() == [4]
     with pytest.raises(ValueError, match="no rational number"):
         sm.circuit(sm.DFT(4)).evaluate([1, 2, 3, 4], Rational())
     with pytest.raises(ValueError, match="no prime"):

@@ -183,7 +183,7 @@ def evaluated(c: Circuit, x: ArrayLike, ring: Ring) -> Array:
     columns = np.moveaxis(ring.elements(x), -1, 0)
     if columns.shape[0] != c.n:
         raise ValueError(f"evaluate: x has {columns.shape[0]} entries, the circuit {c.n} inputs")
-    w = ring.elements(c.weights.detach().cpu().resolve_conj().numpy())
+    w = ring.elements(c.constants())
     w = w.reshape(-1, *[1] * (columns.ndim - 1))
     # one row more than nodes: the output that is zero
     values = np.full((c.nodes + 1, *columns.shape[1:]), ring.zero, dtype=columns.dtype)
