@@ -68,6 +68,7 @@ EXAMPLES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "Convolution_full": (lambda: sized.Convolution(n, size=n, mode="full"), ANY),
     "Convolution_same": (lambda: sized.Convolution(n, size=4, mode="same"), (8, 12, 100, 127)),
     "Convolution_circular": (lambda: sized.Convolution(n, size=2, mode="circular"), (2, 12, 100)),
+    "Convolution_images": (lambda: sized.Convolution((n, n + 3), size=(n, 5)), ANY),
     "Sparse": (lambda: sized.Sparse(2 * n, n, per_row=3), ANY),
     "BlockSparse": (lambda: sized.BlockSparse(8 * n, 4 * n, block=4, per_row=2), ANY),
     "Vandermonde": (lambda: sized.Vandermonde(n + 1, n), ANY),
@@ -272,6 +273,13 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "rank": (lambda: sized.Monarch(m, n, nblocks=4), r"give rank="),
     "norm": (lambda: sm.DFT(n, "left"), "norm 'left' is none of"),
     "kind": (lambda: sized.StateSpace(n, states=3, kind="full"), "kind 'full' is neither"),
+    "pair and triple": (
+        lambda: sized.Convolution((n, n), size=(3, 3, 3)),
+        r"Convolution: n = \(n, n\) and size = \(3, 3, 3\); needs two sizes, or two pairs",
+    ),
+    "kernel of another kind": (lambda: sized.Convolution(n, size=(3, 3)), "or two pairs of them"),
+    "axes": (lambda: sized.Convolution((n, n, n), size=3), "needs two sizes, or two pairs"),
+    "side": (lambda: sized.Convolution((n, -1), size=3), "Convolution: n = -1 is no size"),
     "mode": (lambda: sized.Convolution(n, size=3, mode="left"), "mode 'left' is none of"),
 }
 

@@ -359,7 +359,8 @@ class Sized(LinearOperator):
                 sizes.append(f"batch={v[0] if len(v) == 1 else v}")
                 continue
             about = known[k]
-            plain = about.kind is not about.KEYWORD_ONLY and about.annotation in (Any, "Any")
+            size = about.annotation in (Any, "Any", "Sizes")
+            plain = size and about.kind is not about.KEYWORD_ONLY
             shown = repr(v) if isinstance(v, str) else str(v)
             sizes.append(shown if plain and k == expected else f"{k}={shown}")
         name = f"{self.family}({', '.join(sizes)})"

@@ -79,18 +79,22 @@ def _plain(count: Any) -> Any:
 
 
 def rows() -> Iterator[Row]:
-    """The lines of the table, one a family, two for Monarch."""
+    """The lines of the table, one a family, two for Monarch and Convolution."""
     from sympy import sqrt
 
     symbols = _Symbols()
     for name, known in FAMILIES.items():
         sizes = EXAMPLES.get(name, lambda s: {"n": s.n})(symbols)
-        many = [sizes, {**sizes, "nblocks": sqrt(symbols.n)}] if name == "Monarch" else [sizes]
-        for arguments in many:
+        image = (symbols.m, symbols.n)
+        second = {
+            "Monarch": ({**sizes, "nblocks": sqrt(symbols.n)}, "$n = k^2$"),
+            "Convolution": ({"n": image, "size": image}, "$m = 2^K$, $n = 2^L$, $m, n > 8$"),
+        }
+        many = [(sizes, known.condition), *([second[name]] if name in second else [])]
+        for arguments, condition in many:
             op = known.make(**arguments)
             products, sums = (_plain(v) for v in op.operations())
-            condition = "$n = k^2$" if arguments.get("nblocks") == sqrt(symbols.n) else None
-            yield Row(op, op.cost().params, products, sums, condition or known.condition)
+            yield Row(op, op.cost().params, products, sums, condition)
 
 
 def cost_table() -> str:
@@ -121,7 +125,7 @@ def _names(op: LinearOperator) -> set[str]:
 
 
 def _short(count: int) -> str:
-    for size, unit in ((10**6, "M"), (10**3, "k")):
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)

@@ -6,6 +6,7 @@ of the transform is 2^L > 1, rounded up for other lengths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from structmat.leaves import (
     wavelet,
 )
 from structmat.operator import LinearOperator
-from structmat.sized.form import Count, Form, family
+from structmat.sized.form import Count, Form, Sizes, family
 from structmat.sizes import has_symbols
 
 __all__ = [
@@ -240,22 +241,46 @@ def LowDisplacementRank(n: Any, *, rank: Any) -> Form:
     )
 
 
+def _least(a: Any, b: Any) -> Any:
+    """min(a, b), by name where symbols leave it open."""
+    if not has_symbols(a, b):
+        return min(a, b)
+    import sympy
+
+    from structmat.sized.order import at_most
+
+    known = at_most(a, b)
+    return sympy.Min(a, b) if known is None else a if known else b
+
+
 @family("$n = 2^L$, $n > 8$")
-def Convolution(n: Any, *, size: Any, mode: str = "causal") -> Form:
-    """Convolution of n samples with a kernel of ``size`` entries."""
-    lengths = {
-        "causal": lambda: _fast(n + size - 1),
-        "full": lambda: _fast(n + size - 1),
-        "same": lambda: _fast(n + size // 2),
-        "circular": lambda: n,
+def Convolution(n: Sizes, *, size: Sizes, mode: str = "causal") -> Form:
+    """Convolution of n samples with a kernel of ``size`` entries; pairs for images.
+
+    For n = (h, w), ``size`` is (kh, kw), or one size for a square kernel.
+    """
+    lengths: dict[str, Callable[[Any, Any], Any]] = {
+        "causal": lambda n, size: _fast(n + _least(size, n) - 1),
+        "full": lambda n, size: _fast(n + size - 1),
+        "same": lambda n, size: _fast(n + size // 2),
+        "circular": lambda n, size: n,
     }
     if mode not in lengths:
         raise ValueError(f"Convolution: mode {mode!r} is none of {', '.join(lengths)}")
+    sides = n if isinstance(n, tuple) else (n,)
+    kernel = size if isinstance(size, tuple) else (size,) * len(sides)
+    if len(sides) not in (1, 2) or len(kernel) != len(sides):
+        raise ValueError(
+            f"Convolution: n = {n} and size = {size}; needs two sizes, or two pairs of them, "
+            "n=(h, w) and size=(kh, kw)"
+        )
+    axes = list(zip(sides, kernel, strict=True))
+    outs = [n + size - 1 if mode == "full" else n for n, size in axes]
     return Form(
-        (n + size - 1 if mode == "full" else n, n),
-        lambda t, _: convolution.Convolution(t["kernel"], n, mode),
-        {"kernel": ((size,), size)},
-        _circular(lengths[mode]()),
+        (math.prod(outs), math.prod(sides)),
+        lambda t, _: convolution.Convolution(t["kernel"], sides, mode),
+        {"kernel": (kernel, math.prod(kernel))},
+        _circular(math.prod(lengths[mode](n, size) for n, size in axes)),
     )
 
 
