@@ -7,16 +7,19 @@ from structmat.circuit.entry import circuit
 from structmat.circuit.graph import Graph
 from structmat.circuit.network import Benes, benes
 from structmat.circuit.rings import Boolean, MaxPlus, Modular, Rational, Ring
+from structmat.circuit.universal import Kaleidoscope, kaleidoscope
 
 __all__ = [
     "Benes",
     "Boolean",
     "Circuit",
     "Graph",
+    "Kaleidoscope",
     "MaxPlus",
     "Modular",
     "Rational",
     "Ring",
     "benes",
     "circuit",
+    "kaleidoscope",
 ]
