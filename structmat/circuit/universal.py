@@ -8,7 +8,9 @@ Theorem (Dao et al., "Kaleidoscope: an efficient, learnable representation for a
 maps", ICLR 2020, arXiv 2012.14966). A matrix with a linear arithmetic circuit of s gates and depth
 d is in (B B*)^O(d)_O(s/n), so it takes O(d s log s) parameters and operations.
 
-The constructions are in :mod:`structmat.circuit.constructions`.
+The theorem leaves its constants open. Measured here, parameters over d s log2 s: 4 for permutations
+and at most 16 for n nonzeros (n a power of two), 0.011 for DFT(4096), 0.7 for the circuit of
+DCT(64). The constructions are in :mod:`structmat.circuit.constructions`.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def kaleidoscope(A: LinearOperator | Circuit, dtype: torch.dtype | None = None) 
         A: m x n, not a batch: ``Permutation``, ``Selection``, ``Diagonal``, ``Identity``, ``Zero``,
             ``Circulant``, ``Toeplitz``, ``Hankel``, ``DFT``, ``Hadamard``, ``LowRank``, ``Sparse``,
             ``Butterfly``; products, sums, multiples and transposes of these; or a
-            :class:`structmat.circuit.Circuit`, which every other operator has.
+            :class:`structmat.circuit.Circuit`, which ``sm.circuit`` makes from most others.
         dtype: of the factors of structures without numbers; by default that of A, or torch's
             default dtype.
 
@@ -115,7 +117,7 @@ def kaleidoscope(A: LinearOperator | Circuit, dtype: torch.dtype | None = None) 
         where a Fourier transform is involved, also for a real A. Gradients reach the tensors of A.
 
     Raises:
-        TypeError: a structure without a construction; its circuit has one.
+        TypeError: a structure without a construction; its circuit, if it has one, does.
         ValueError: a batch, or a matrix without rows or columns.
 
     Source: Dao et al., ICLR 2020, arXiv 2012.14966. Width and expansion of each structure:
@@ -131,7 +133,7 @@ def kaleidoscope(A: LinearOperator | Circuit, dtype: torch.dtype | None = None) 
         >>> k
         Kaleidoscope(8x8: width 2, expansion 1, params 192; Fourier butterfly of a bit reversal)
         >>> k.width, k.expansion, k.params, k.bound
-        (2, 1.0, 192, Bound(depth=5, size=68))
+        (2, 1.0, 192, Bound(depth=4, size=54))
         >>> torch.allclose(k.operator.to_dense(), sm.DFT(8).to_dense(), atol=1e-5)
         True
     """
