@@ -17,9 +17,9 @@ Words are lists of letters B and B* (:mod:`structmat.circuit.butterflies`), of s
     product                           words one after the other, diagonals inside their neighbours
 
 A permutation may be written B B* or B* B, whichever needs fewer pairs between its neighbours. So
-s nonzeros need width 2, and 3 or 4 where empty rows or columns leave no room to place the others. (The
-paper's lemma has width O(ceil(s / n)) at expansion O(1); here the size grows with s in place of the
-width, and parameters are O(s log s) either way.)
+s nonzeros need width 2, and 3 or 4 where empty rows or columns leave no room to place the others.
+The paper's lemma has width O(ceil(s / n)) at expansion O(1); here the size grows with s in place of
+the width, and parameters are O(s log s) either way.
 """
 
 from __future__ import annotations
