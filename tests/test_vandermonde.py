@@ -163,16 +163,16 @@ def test_small_sizes(m: int, n: int, dtype: torch.dtype) -> None:
 def test_many_real_nodes_take_windows(dtype: torch.dtype) -> None:
     """At a size where they are chosen: real and complex vectors, compiled, traced, exported."""
     n = 3200
-    assert many_powers(n, n, 4, dtype == WIDE, False)
+    assert many_powers(n, n, 16, dtype == WIDE, False)
     z = torch.linspace(-1, 1, n, dtype=dtype)
     op = sm.Vandermonde(z)
     wide = op.to(WIDE).to_dense()
-    x = torch.randn(4, n, dtype=dtype)
+    x = torch.randn(16, n, dtype=dtype)
     f = sm.compile(op)
     assert "def fast_powers(" in f.source
     traced = torch.compile(lambda v: op(v), fullgraph=True, backend="eager")
     exported = torch.export.export(sm.nn.StructuredLinear(op, bias=False), (x,)).module()
-    twisted = torch.complex(x[:2], x[2:])
+    twisted = torch.complex(x[:8], x[8:])
     error = 1e-5 if dtype == torch.float32 else 1e-12
     for y, v in ((op(x), x), (f(x), x), (traced(x), x), (exported(x), x), (op(twisted), twisted)):
         kind = torch.complex128 if v.is_complex() else WIDE

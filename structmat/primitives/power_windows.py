@@ -58,10 +58,16 @@ __all__ = [
 def many_powers(m: int, n: int, cols: int, double: bool, cuda: bool) -> bool:
     """Whether windows are faster than tiles, as measured on a CPU.
 
-    On a GPU, where it was not measured, from where they need some 20 times fewer products.
+    On a GPU, where it was not measured, from where they need some 20 times fewer products. While
+    torch traces, the number of columns may be any: it is not asked.
     """
-    least = 16384 if cuda else 1024 if cols >= 4 else 3072
-    return m * n >= (least + least // 2 if double else least) * (m + n)
+    if cuda:
+        least = 24576.0 if double else 16384.0
+    else:
+        least = 1536.0 if double else 1024.0
+        if not torch.compiler.is_compiling():
+            least = max(least, 7168 / cols ** (2 / 3))
+    return m * n >= least * (m + n)
 
 
 def window_sizes(n: int, double: bool) -> tuple[int, int, int, int, int, float]:
