@@ -28,6 +28,7 @@ from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program, describe_device
 from structmat.lowering.record import Recorded, precision_for, record, to_chain
+from structmat.lowering.replay import recorded
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator, as_tensor
@@ -165,7 +166,6 @@ class Compiled:
         if all(id(v) in number for v in values):
             picks = [number[id(v)] for v in values]
             return lambda *ts: [ts[i] for i in picks]
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         def chain_values(*ts: Tensor) -> list[Tensor]:
             swapped = self.operator._map(lambda t: ts[number[id(t)]], None)
@@ -175,8 +175,7 @@ class Compiled:
 
         if _mapped(tensors):  # inside torch.vmap: a trace would keep this call's numbers
             return chain_values
-        with torch.inference_mode(False), torch.no_grad():
-            return make_fx(chain_values)(*(t.detach() for t in tensors))
+        return recorded(chain_values, tensors)
 
     def _values(self, dtype: torch.dtype) -> list[Tensor]:
         tensors, chain = self._tensors, self._chain(dtype)
