@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from structmat.circuit.levels import Integers, by_level, longest_paths
 from structmat.circuit.sweep import swept
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from structmat.circuit.rings import Ring
     from structmat.operator import LinearOperator
 
@@ -337,6 +339,40 @@ class Circuit:
         from structmat.circuit.transform import to_operator
 
         return to_operator(self)
+
+    # pictures ----------------------------------------------------------------------------------
+
+    def plot(self, ax: Any = None) -> Figure:
+        """The flow graph: levels from left to right, lines by their weights.
+
+        Args:
+            ax: axes of matplotlib to draw into; by default a new figure.
+
+        Returns:
+            The figure; ``savefig`` writes it as SVG or PNG.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: more than 64 rows or 2048 wires; :meth:`spy` draws those.
+
+        Example:
+            >>> import structmat as sm
+            >>> figure = sm.circuit(sm.Hadamard(8)).plot()
+            >>> figure.savefig("hadamard.svg")  # doctest: +SKIP
+        """
+        from structmat.visual import flow_graph
+
+        return flow_graph(self, ax)
+
+    def spy(self) -> Figure:
+        """Where the entries of the layers are, one panel for each of up to 24, in a strip.
+
+        More layers than that are drawn as their product.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        return self.to_operator().spy()
 
     def __matmul__(self, other: Circuit) -> Circuit:
         """The circuit of A B: the outputs of the other are the inputs of this one."""

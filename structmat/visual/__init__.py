@@ -12,7 +12,9 @@ from structmat.visual.tree import tree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["html", "latex", "spy", "tree"]
+    from structmat.circuit.core import Circuit
+
+__all__ = ["flow_graph", "html", "latex", "spy", "tree"]
 
 
 def spy(op: LinearOperator, ax: Any = None, factors: bool = True) -> Figure:
@@ -38,3 +40,25 @@ def spy(op: LinearOperator, ax: Any = None, factors: bool = True) -> Figure:
             "A.tree() and A.latex() need nothing"
         ) from error
     return draw(op, ax, factors)
+
+
+def flow_graph(c: Circuit, ax: Any = None) -> Figure:
+    """Draw a circuit level by level; see :meth:`structmat.circuit.Circuit.plot`.
+
+    Args:
+        c: the circuit.
+        ax: axes to draw into; by default a new figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: the circuit is too large to be read.
+    """
+    try:
+        from structmat.visual.circuits import draw
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise ImportError(
+            "c.plot() draws with matplotlib, which is not installed: pip install 'structmat[plot]'"
+        ) from error
+    return draw(c, ax)
