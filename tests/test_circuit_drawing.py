@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import re
+import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,3 +148,35 @@ def test_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "structmat.visual.circuits", raising=False)
     with pytest.raises(ImportError, match=r"structmat\[plot\]"):
         CIRCUITS["haar"].plot()
+
+
+# the page ----------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_the_examples_of_the_page() -> None:
+    flags = doctest.NORMALIZE_WHITESPACE
+    found = doctest.testfile(
+        str(DOCS / "circuits.md"), module_relative=False, optionflags=flags, encoding="utf-8"
+    )
+    assert found.attempted > 10
+    assert found.failed == 0
+
+
+def test_the_tables_of_the_page_are_up_to_date() -> None:
+    tables = runpy.run_path(str(DOCS / "write_circuits.py"))["TABLES"]
+    page = (DOCS / "circuits.md").read_text(encoding="utf-8")
+    for table in tables.values():
+        assert table() in page, "run: python docs/write_circuits.py"
+
+
+def test_the_pictures_of_the_page_are_of_its_circuits() -> None:
+    pictures = runpy.run_path(str(DOCS / "draw_circuits.py"))["PICTURES"]
+    page = (DOCS / "circuits.md").read_text(encoding="utf-8")
+    for name, c in pictures.items():
+        assert f"images/{name}.svg" in page
+        image = (DOCS / "images" / f"{name}.svg").read_text(encoding="utf-8")
+        assert f"{c.adds} additions, {c.mults} products, depth {c.depth}" in image
+        for o in range(c.shape[0]):
+            assert f">y{o}</text>" in image
