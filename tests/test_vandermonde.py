@@ -224,7 +224,7 @@ def test_many_nodes_on_a_circle_take_fourier_transforms(dtype: torch.dtype) -> N
     """Where numbers may be looked at; elsewhere tiles, with the same values and gradients."""
     n = 1100
     z = torch.polar(torch.ones(2, n, dtype=WIDE), 7 * torch.rand(2, n, dtype=WIDE)).to(dtype)
-    x = torch.randn(2, n, 5, dtype=dtype)
+    x = torch.randn(2, n, 16, dtype=dtype)
     error = 1e-3 if dtype == torch.complex64 else 1e-11
     seen = []
 

@@ -35,7 +35,8 @@ __all__ = ["circle_powers", "circle_weights", "many_on_circle", "one_modulus", "
 
 def many_on_circle(m: int, n: int, cols: int) -> bool:
     """Whether the transform is faster than tiles, as measured on a CPU."""
-    return m * n >= (256 if cols >= 32 else 512 if cols >= 4 else 1536) * (m + n)
+    least = 256 if cols >= 32 else 512 if cols >= 16 else 1024 if cols >= 4 else 1536
+    return m * n >= least * (m + n)
 
 
 def one_modulus(z: Tensor, n: int) -> Tensor | None:
