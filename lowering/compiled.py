@@ -28,7 +28,7 @@ from structmat.lowering.passes import merge_index_maps
 from structmat.lowering.plan import Plan
 from structmat.lowering.program import Program, describe_device
 from structmat.lowering.record import Recorded, precision_for, record, to_chain
-from structmat.lowering.replay import recorded
+from structmat.lowering.replay import kept, recorded
 from structmat.lowering.stages import stage_texts, title_of
 from structmat.lowering.verify import check_chain
 from structmat.operator import LinearOperator, as_tensor
@@ -188,8 +188,8 @@ class Compiled:
         stamp = tuple((t._version, t.data_ptr()) for t in tensors if not t.is_inference())
         have = self._cached.get(dtype)
         if have is None or have[0] != stamp or len(stamp) != len(tensors):
-            # kept for calls that record gradients, too: not tensors of inference mode
-            with torch.inference_mode(False), torch.no_grad():
+            # for calls that record gradients, too, and for those outside of autocast
+            with kept(tensors):
                 made = [v.to(dtype).contiguous() for v in chain.prepare(*tensors)]
                 chain.check(made)
             have = stamp, made
