@@ -213,9 +213,22 @@ def test_import_leaves_optional_packages_alone(tmp_path: Path, module: str) -> N
 
 
 def test_import_takes_less_than_a_second_beyond_torch(tmp_path: Path) -> None:
+    """Sleeping and reading count; waiting for a processor that others use does not.
+
+    Where the kernel does not say how long that was (the second number of ``schedstat``, in
+    nanoseconds: docs.kernel.org/scheduler/sched-stats.html), it counts as well.
+    """
     code = (
-        "import time, torch; start = time.perf_counter(); import structmat; "
-        "print(time.perf_counter() - start)"
+        "import os, time, torch\n"
+        "def now():\n"
+        "    queue = '/proc/thread-self/schedstat'\n"
+        "    waited = open(queue).read().split()[1] if os.path.exists(queue) else 0\n"
+        "    return time.perf_counter() - int(waited) * 1e-9\n"
+        "start = now(); import structmat; print(now() - start)"
     )
-    seconds = [float(run(sys.executable, "-c", code, cwd=tmp_path)) for _ in range(3)]
-    assert min(seconds) < 1.0, seconds  # the machine may be busy with other tests
+    seconds = []
+    for _ in range(5):
+        seconds.append(float(run(sys.executable, "-c", code, cwd=tmp_path)))
+        if seconds[-1] < 1.0:
+            break
+    assert min(seconds) < 1.0, seconds
