@@ -59,34 +59,6 @@ def _fractions(x: ArrayLike) -> Array:
 
 
 @dataclass(frozen=True)
-class Rational:
-    """Rational numbers (``fractions.Fraction``); a floating point number is the one it stands for.
-
-    Example:
-        >>> import structmat as sm
-        >>> from structmat.circuit import Rational
-        >>> sm.circuit(sm.Haar(2)).evaluate([1, 2], Rational()).shape
-        (2,)
-    """
-
-    zero: Fraction = Fraction(0)
-
-    def elements(self, x: ArrayLike) -> Array:
-        """Fractions."""
-        return _fractions(x)
-
-    def times(self, a: Array, b: Array) -> Array:
-        """Products."""
-        product: Array = a * b
-        return product
-
-    def sums(self, a: Array, starts: Array) -> Array:
-        """Sums of segments."""
-        total: Array = np.add.reduceat(a, starts, axis=0)
-        return total
-
-
-@dataclass(frozen=True)
 class Modular:
     """Integers modulo a prime p < 2^31; a fraction a / b is a times the inverse of b.
 
@@ -156,6 +128,18 @@ class _Ufuncs:
         """Sums of segments."""
         total: Array = self.add.reduceat(a, starts, axis=0)
         return total
+
+
+def Rational() -> Ring:
+    """Rational numbers (``fractions.Fraction``); a float is the number that it stands for.
+
+    Example:
+        >>> import structmat as sm
+        >>> from structmat.circuit import Rational
+        >>> [str(v) for v in sm.circuit(0.25 * sm.Hadamard(2)).evaluate([1, 2], Rational())]
+        ['3/4', '-1/4']
+    """
+    return _Ufuncs(np.add, np.multiply, Fraction(0), _fractions)
 
 
 def MaxPlus() -> Ring:
