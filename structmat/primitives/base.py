@@ -25,7 +25,7 @@ from torch import Tensor
 
 from structmat.tables import Table, index_tensor
 
-__all__ = ["Primitive"]
+__all__ = ["Primitive", "Square"]
 
 Function = Callable[..., Tensor]
 Helper = Callable[..., object]
@@ -134,3 +134,20 @@ class Primitive:
 
     def __str__(self) -> str:
         return f"{type(self).__name__.lower()}{self.args()}"
+
+
+@dataclass(frozen=True)
+class Square(Primitive):
+    """A linear map of vectors of length n to vectors of length n."""
+
+    n: int
+
+    @property
+    def ins(self) -> int:
+        """Length of x."""
+        return self.n
+
+    @property
+    def outs(self) -> int:
+        """Length of y."""
+        return self.n

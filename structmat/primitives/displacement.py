@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.base import Function, Helper, Primitive, Square
 from structmat.primitives.counts import fft_operations
 
 __all__ = ["Displacement"]
@@ -119,7 +119,7 @@ def displaced_gradient(
 
 
 @dataclass(frozen=True)
-class Displacement(Primitive):
+class Displacement(Square):
     """sum_k Z_f(a_k) Z_-f(b_k).
 
     Attributes:
@@ -129,7 +129,6 @@ class Displacement(Primitive):
         turned: the transposed matrix.
     """
 
-    n: int
     r: int
     f: int = 1
     turned: bool = False
@@ -144,16 +143,6 @@ class Displacement(Primitive):
         reversed_shift,
     )
     nonlinear: ClassVar[bool] = True
-
-    @property
-    def ins(self) -> int:
-        """Length of x."""
-        return self.n
-
-    @property
-    def outs(self) -> int:
-        """Length of y."""
-        return self.n
 
     @property
     def values(self) -> tuple[int, ...]:

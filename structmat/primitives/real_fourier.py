@@ -20,9 +20,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.base import Function, Helper, Primitive, Square
 from structmat.primitives.counts import fft_operations
-from structmat.primitives.trigonometric import Constant
 
 __all__ = ["RealFourier"]
 
@@ -66,7 +65,7 @@ def real_fourier(x: Tensor, weight: float, back: bool) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RealFourier(Constant):
+class RealFourier(Square):
     """W R, or R^T W.
 
     Attributes:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.base import Function, Helper, Primitive, Square
 from structmat.primitives.columns import columns_of, from_columns, no_columns
 
 __all__ = ["How", "Solve", "factored"]
@@ -116,7 +116,7 @@ def factored_gradient(y: Tensor, l: Tensor, n: int, how: str, turned: bool) -> T
 
 
 @dataclass(frozen=True)
-class Solve(Primitive):
+class Solve(Square):
     """The inverse of a dense n x n matrix, by factors.
 
     Attributes:
@@ -125,7 +125,6 @@ class Solve(Primitive):
         turned: the transposed inverse.
     """
 
-    n: int
     how: How = "lu"
     turned: bool = False
 
@@ -141,16 +140,6 @@ class Solve(Primitive):
         FactoredProduct,
     )
     implicit: ClassVar[bool] = True
-
-    @property
-    def ins(self) -> int:
-        """Length of x."""
-        return self.n
-
-    @property
-    def outs(self) -> int:
-        """Length of y."""
-        return self.n
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from structmat.primitives.base import Function, Helper, Primitive
+from structmat.primitives.base import Function, Helper, Primitive, Square
 from structmat.primitives.counts import fft_operations
 from structmat.primitives.plain import plain_numbers
 
@@ -194,24 +194,7 @@ def hadamard(x: Tensor, n: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Constant(Primitive):
-    """A square constant matrix of size n."""
-
-    n: int
-
-    @property
-    def ins(self) -> int:
-        """Length of x."""
-        return self.n
-
-    @property
-    def outs(self) -> int:
-        """Length of y."""
-        return self.n
-
-
-@dataclass(frozen=True)
-class Fourier(Constant):
+class Fourier(Square):
     """exp(-2 pi i k j / n), or its conjugate; x must be complex."""
 
     inverse: bool = False
@@ -236,7 +219,7 @@ class Fourier(Constant):
 
 
 @dataclass(frozen=True)
-class Trigonometric(Constant):
+class Trigonometric(Square):
     """A cosine or sine matrix of a type from 1 to 4.
 
     Attributes:
@@ -322,7 +305,7 @@ class Sine(Trigonometric):
 
 
 @dataclass(frozen=True)
-class Hadamards(Constant):
+class Hadamards(Square):
     """The Walsh-Hadamard matrix of n = 2^L in natural order."""
 
     function: ClassVar[Function] = staticmethod(hadamard)
