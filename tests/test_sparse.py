@@ -690,3 +690,21 @@ ERRORS: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_errors(call: Callable[[], object], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_block_products_in_several_pieces(turned: bool) -> None:
+    """More results than are made at a time: the last piece is shorter, rows go on in the next."""
+    gen = torch.Generator().manual_seed(3)
+    mask = torch.rand(24, 20, generator=gen) < 0.95
+    blocks = torch.randint(-2, 3, (int(mask.sum()), 32, 32), generator=gen).double()
+    x = torch.randint(-2, 3, (70, 768 if turned else 640), generator=gen).double()
+    assert blocks.shape[0] * 32 * 70 > 1.5 * max(2**19, 70 * 768)
+    w = blocks.clone().requires_grad_()
+    A = sm.BlockSparse(w, mask)
+    op = A.T if turned else A
+    y, dense = op(x), x @ op.to_dense().mT
+    assert torch.equal(y, dense)
+    assert torch.equal(sm.compile(op)(x), dense)
+    found, want = (torch.autograd.grad(v.square().sum(), w)[0] for v in (y, dense))
+    assert torch.equal(found, want)

@@ -139,15 +139,25 @@ def csr_turned_gradient(
 def block_product(
     x: Tensor, w: Tensor, rows: Tensor, indices: Tensor, shape: Sequence[int], turned: bool
 ) -> Tensor:
-    """y = A x, x (..., n, cols), for the blocks w (..., nnz, p, q) of A; ``turned``, of A^T."""
+    """y = A x, x (..., n, cols), for the blocks w (..., nnz, p, q) of A; ``turned``, of A^T.
+
+    On a CPU 2^19 entries of their results are made and added at a time: they stay in its cache,
+    and in memory that the process has. On a GPU, and while torch traces, all are made at once.
+    """
     if turned:
         rows, indices, shape, w = indices, rows, shape[::-1], w.mT
     dtype = torch.promote_types(x.dtype, w.dtype)
     xs, ws, order, sizes = aligned(x.to(working(dtype)), w.to(working(dtype)), 3)
     b, p, q = ws.shape[0], ws.shape[2], ws.shape[3]
     xs = xs.reshape([b, shape[1], q, xs.shape[2]])
-    terms = ws @ xs.index_select(1, indices)
-    y = terms.new_zeros([b, shape[0], p, xs.shape[3]]).index_add(1, rows, terms)
+    y = torch.zeros([b, shape[0], p, xs.shape[3]], dtype=xs.dtype, device=xs.device)
+    nnz = ws.shape[1]
+    step = nnz
+    if not (xs.is_cuda or torch.compiler.is_compiling()):  # each addition passes over y once
+        step = max(1, max(1 << 19, y.numel()) // max(1, b * p * xs.shape[3]))
+    for i in range(0, nnz, max(step, 1)):
+        terms = ws[:, i : i + step] @ xs.index_select(1, indices[i : i + step])
+        y = y.index_add(1, rows[i : i + step], terms)
     return restored(y.reshape([b, shape[0] * p, xs.shape[3]]), order, sizes).to(dtype)
 
 
